@@ -1,0 +1,127 @@
+"""The one clock: monotonic, device-synchronised, in named buckets that the harness alone starts and stops."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import final
+
+__all__ = ["CHARGED", "Bucket", "Clock", "Reading"]
+
+
+class Bucket(StrEnum):
+    """Where a second of a trial goes. ``curate``, ``setup`` and ``train`` are charged to the entry."""
+
+    PREPARE = "prepare"
+    CURATE = "curate"
+    SETUP = "setup"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    LOG = "log"
+
+
+CHARGED = frozenset({Bucket.CURATE, Bucket.SETUP, Bucket.TRAIN})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Seconds per bucket (wall and CPU of this process) and per named span inside a bucket."""
+
+    wall_seconds: Mapping[str, float]
+    cpu_seconds: Mapping[str, float]
+    span_seconds: Mapping[str, float]
+
+    @property
+    def charged_seconds(self) -> float:
+        """Wall seconds of the charged buckets: what rankings compare."""
+        return sum(self.wall_seconds.get(bucket, 0.0) for bucket in sorted(CHARGED))
+
+    @property
+    def charged_cpu_seconds(self) -> float:
+        """CPU seconds of the charged buckets, all threads of this process."""
+        return sum(self.cpu_seconds.get(bucket, 0.0) for bucket in sorted(CHARGED))
+
+
+@final
+class Clock:
+    """Accumulates time in one bucket at a time.
+
+    ``now`` and ``cpu_now`` return seconds; tests inject their own. ``synchronize`` waits for the device and is called at
+    both edges of every bucket, so that queued work is never paid for by the next one. Opening a bucket inside another
+    suspends the outer one: no second is counted twice and none is lost between them.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.perf_counter,
+        cpu_now: Callable[[], float] = time.process_time,
+        synchronize: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._now, self._cpu_now, self._synchronize = now, cpu_now, synchronize
+        self._wall: dict[str, float] = {}
+        self._cpu: dict[str, float] = {}
+        self._spans: dict[str, float] = {}
+        self._open: list[Bucket] = []
+        self._edge = (0.0, 0.0)
+
+    @contextlib.contextmanager
+    def bucket(self, bucket: Bucket) -> Iterator[None]:
+        """Count the block's time to ``bucket``, also when it raises."""
+        self._turn()
+        self._open.append(bucket)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._open.pop()
+
+    @contextlib.contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Count the block's wall time under ``bucket/name`` as well; needs an open bucket (``RuntimeError`` otherwise)."""
+        if not self._open:
+            raise RuntimeError(f"span {name!r} outside any bucket")
+        key = f"{self._open[-1]}/{name}"
+        self._synchronize()
+        start = self._now()
+        try:
+            yield
+        finally:
+            self._synchronize()
+            self._spans[key] = self._spans.get(key, 0.0) + self._now() - start
+
+    def charge(self, bucket: Bucket, wall_seconds: float, cpu_seconds: float, spans: Mapping[str, float] | None = None) -> None:
+        """Add a cost that was paid earlier: a cached artefact is charged again at what it took to produce."""
+        if wall_seconds < 0 or cpu_seconds < 0:
+            raise ValueError(f"a cost cannot be negative: {wall_seconds} s wall, {cpu_seconds} s CPU")
+        self._wall[bucket] = self._wall.get(bucket, 0.0) + wall_seconds
+        self._cpu[bucket] = self._cpu.get(bucket, 0.0) + cpu_seconds
+        for name, seconds in (spans or {}).items():
+            key = f"{bucket}/{name}"
+            self._spans[key] = self._spans.get(key, 0.0) + seconds
+
+    def read(self) -> Reading:
+        """The totals so far, the open bucket included up to this moment."""
+        self._turn()
+        return Reading(dict(self._wall), dict(self._cpu), dict(self._spans))
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """Totals for a checkpoint; a resumed trial goes on counting from here."""
+        reading = self.read()
+        return {"wall": dict(reading.wall_seconds), "cpu": dict(reading.cpu_seconds), "spans": dict(reading.span_seconds)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Start from a checkpoint's totals instead of zero."""
+        self._wall, self._cpu, self._spans = dict(state["wall"]), dict(state["cpu"]), dict(state["spans"])
+
+    def _turn(self) -> None:
+        """Close the running interval at a synchronised edge and start the next one there."""
+        self._synchronize()
+        wall, cpu = self._now(), self._cpu_now()
+        if self._open:
+            bucket = self._open[-1]
+            self._wall[bucket] = self._wall.get(bucket, 0.0) + wall - self._edge[0]
+            self._cpu[bucket] = self._cpu.get(bucket, 0.0) + cpu - self._edge[1]
+        self._edge = (wall, cpu)
