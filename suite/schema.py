@@ -1,0 +1,68 @@
+"""From mappings to frozen dataclasses and back, strictly: unknown keys, wrong types and missing fields are named errors.
+
+A dataclass that crosses a border sets ``__pydantic_config__ = STRICT``. pydantic does the checking; this module turns its
+findings into the project's messages (what was wrong, where, what was given, what is known).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from .errors import ConfigError, TimetrialError
+
+__all__ = ["STRICT", "build", "plain"]
+
+T = TypeVar("T")
+STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
+
+
+@cache
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+def build(cls: type[T], value: Mapping[str, Any], where: str, error: type[TimetrialError] = ConfigError) -> T:
+    """Make a ``cls`` from plain values, nested dataclasses included.
+
+    ``where`` begins the message (a file, a group). Raises ``error`` naming the first offending key, the value given and, for
+    an unknown key, the nearest known ones.
+    """
+    try:
+        return _adapter(cls).validate_python(value)  # type: ignore[no-any-return]
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "unexpected_keyword_argument":
+            known = sorted(_fields_at(cls, first["loc"][:-1]))
+            near = get_close_matches(str(first["loc"][-1]), known, n=2, cutoff=0.5)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
+            raise error(f"{where}: unknown key {path!r}; {hint}") from None
+        if first["type"] in ("missing", "missing_argument"):
+            raise error(f"{where}: key {path!r} is missing") from None
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise error(f"{where}: {path or 'value'}: {message}; given {first['input']!r}") from None
+
+
+def plain(value: Any) -> Any:
+    """The JSON form of a dataclass: nested dicts, lists, strings and numbers; ``build(type(value), plain(value))`` is equal to it."""
+    return _adapter(type(value)).dump_python(value, mode="json")
+
+
+def _fields_at(cls: type, location: tuple[int | str, ...]) -> set[str]:
+    """Names that a dataclass has at a path of field names, following nested dataclasses."""
+    import typing
+
+    for part in location:
+        hints = typing.get_type_hints(cls)
+        inner = hints.get(str(part))
+        candidates = [c for c in (inner, *typing.get_args(inner)) if dataclasses.is_dataclass(c)]
+        if not candidates:
+            return set()
+        cls = candidates[0]
+    return {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
