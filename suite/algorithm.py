@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Need", "ParameterKind", "Problem", "StepReport", "TrainingAlgorithm", "parameter_kinds"]
+__all__ = ["Batch", "Need", "ParameterKind", "Problem", "StepReport", "TrainingAlgorithm", "mean_loss", "parameter_kinds"]
 
 
 class Need(StrEnum):
@@ -80,17 +80,18 @@ class StepReport:
 class Problem:
     """All that an algorithm may know about what it trains.
 
-    ``losses(batch)``: float ``[B]``, differentiable; ``loss(batch)``: their (weighted) mean, a scalar. ``backward(loss)``
+    ``losses(batch)``: float ``[B]``, differentiable; :func:`mean_loss` turns them into the scalar to minimise. ``backward(loss)``
     must be used in place of ``loss.backward()`` so that precision and devices work. ``progress()`` is the fraction of the
     budget spent, 0 to 1, in the workload's deterministic lens, so that schedules do not depend on the machine.
-    ``next_batch()`` draws a further batch inside a step; it is charged and counted like any other. ``batch_size`` is the
-    workload's suggestion; ``step_count`` the number of steps that the budget holds at that size.
+    ``next_batch()`` draws a further batch inside a step; it is charged and counted like any other. ``dummy_batch`` has the
+    shapes and value ranges of a real batch but labels that do not belong to their inputs: for compiling and warming up.
+    ``batch_size`` is the workload's suggestion; ``step_count`` the number of steps that the budget holds at that size.
     """
 
     losses: Callable[[Batch], Tensor]
-    loss: Callable[[Batch], Tensor]
     backward: Callable[[Tensor], None]
     next_batch: Callable[[], Batch]
+    dummy_batch: Batch
     progress: Callable[[], float]
     kinds: Mapping[str, ParameterKind]
     hyperparameters: Mapping[str, Any]
@@ -128,6 +129,14 @@ class TrainingAlgorithm(ABC):
     @abstractmethod
     def load_state_dict(self, state: Any, payload: Mapping[str, Any]) -> None:
         """Put back what ``state_dict`` gave, into a state that ``setup`` has just made."""
+
+
+def mean_loss(losses: Tensor, batch: Batch) -> Tensor:
+    """The scalar training loss of per-example losses ``[B]``: their mean, each multiplied by its weight when the batch has weights.
+
+    Weights are not normalised by their sum, so that importance weights keep the gradient unbiased.
+    """
+    return losses.mean() if batch.weights is None else (losses * batch.weights).mean()
 
 
 def parameter_kinds(model: nn.Module) -> dict[str, ParameterKind]:

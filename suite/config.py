@@ -1,0 +1,189 @@
+"""From ``timetrial run`` overrides to a validated plan: Hydra composes, frozen dataclasses check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, ClassVar
+
+from .errors import ConfigError, UserError
+from .files import object_digest
+from .registry import config_folders, definition, definition_path
+from .schema import STRICT, build, plain
+from .workload import Workload
+
+__all__ = ["AlgorithmDefinition", "CurationDefinition", "Plan", "instantiate", "resolve", "resolve_definition", "split_overrides"]
+
+
+@dataclass(frozen=True)
+class AlgorithmDefinition:
+    """A training algorithm by name: a class (``target``) with ``options``, and the hyperparameters it is run with.
+
+    ``batch_size`` None follows the workload's suggestion. ``search_space`` maps hyperparameters to ranges for tuning.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    name: str
+    summary: str
+    target: str
+    paper: str = ""
+    needs: tuple[str, ...] = ()
+    batch_size: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    search_space: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CurationDefinition:
+    """A curation method by name. ``kind``: ``static`` selects once, ``dynamic`` decides at every epoch."""
+
+    __pydantic_config__: ClassVar = STRICT
+    name: str
+    summary: str
+    target: str
+    paper: str = ""
+    needs: tuple[str, ...] = ()
+    needs_labels: bool = False
+    kind: str = "static"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that determines a trial. Two trials with equal plans on one numerics key have bit-identical curves.
+
+    ``horizon`` multiplies the workload's budget: it is what the algorithm's schedule stretches over. ``loader`` is ``auto``
+    (FFCV where it imports), ``ffcv`` or ``torch``; ``workers`` its threads, ``threads`` torch's (None: all CPUs).
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    workload: Workload
+    algorithm: AlgorithmDefinition
+    curation: CurationDefinition
+    keep_fraction: float = 1.0
+    seed: int = 0
+    horizon: float = 1.0
+    study: str | None = None
+    loader: str = "auto"
+    workers: int = 1
+    threads: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """Identity of the trial: equal plans, equal digest. The study's name is not part of it."""
+        value = plain(self)
+        del value["study"]
+        return object_digest(value)
+
+    @property
+    def entry_name(self) -> str:
+        """What boards call it: ``adamw`` or ``adamw + random 0.5``."""
+        if self.curation.name == "all" and self.keep_fraction == 1.0:
+            return self.algorithm.name
+        return f"{self.algorithm.name} + {self.curation.name} {self.keep_fraction:g}"
+
+    def checked(self) -> Plan:
+        """This plan, or ``ConfigError`` / ``NeedsUnmet`` naming what does not fit together."""
+        self.workload.checked(f"workload {self.workload.name}")
+        for name, ok, expected in (
+            ("keep_fraction", 0 < self.keep_fraction <= 1, "more than 0 and at most 1"),
+            ("horizon", self.horizon > 0, "more than 0"),
+            ("seed", self.seed >= 0, "0 or more"),
+            ("workers", self.workers >= 1, "at least 1"),
+            ("loader", self.loader in ("auto", "ffcv", "torch"), "auto, ffcv or torch"),
+        ):
+            if not ok:
+                raise ConfigError(f"{name}: expected {expected}, given {getattr(self, name)!r}")
+        if self.curation.name == "all" and self.keep_fraction < 1:
+            raise ConfigError("curation 'all' keeps everything; name a method to keep a fraction, for example curation=random keep_fraction=0.5")
+        return self
+
+
+_GROUP_TYPES = {"workload": Workload, "algorithm": AlgorithmDefinition, "curation": CurationDefinition}
+
+
+def resolve_definition(group: str, name: str) -> Any:
+    """A workload, algorithm or curation method by name, validated, without Hydra."""
+    found = build(_GROUP_TYPES[group], definition(group, name), f"{group} {name}")
+    return found.checked(f"workload {name}") if isinstance(found, Workload) else found
+
+
+def resolve(overrides: Sequence[str]) -> Plan:
+    """Compose ``workload=… algorithm=… key=value…`` into a plan.
+
+    A bare key that is a hyperparameter or option of the chosen algorithm or curation method means that one: ``lr=0.1``. Raises
+    ``UnknownName`` or ``ConfigError`` with the nearest known names.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    shipped, *extra = config_folders()
+    full = split_overrides(overrides)
+    if extra:
+        full.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in extra)}]")
+    try:
+        with initialize_config_dir(str(shipped), version_base="1.3"):
+            value = OmegaConf.to_container(compose("run", full), resolve=True)
+    except (HydraException, OmegaConfBaseException) as problem:
+        raise ConfigError(_one_line(problem, overrides)) from None
+    return build(Plan, value, "run").checked()  # type: ignore[arg-type]
+
+
+def split_overrides(overrides: Sequence[str]) -> list[str]:
+    """Check the names in an override list and spell bare hyperparameters out in full."""
+    chosen = {"algorithm": "adamw", "curation": "all"}
+    for item in overrides:
+        key, separator, value = item.partition("=")
+        if not separator:
+            raise UserError(f"override {item!r}: expected key=value")
+        if key in _GROUP_TYPES:
+            chosen[key] = value
+    if "workload" not in chosen:
+        raise UserError("no workload named")
+    homes: dict[str, str] = {}
+    for group, name in chosen.items():
+        definition_path(group, name)
+        for section in ("hyperparameters", "options") if group != "workload" else ():
+            for key in definition(group, name).get(section) or {}:
+                homes.setdefault(key, f"{group}.{section}.{key}")
+    top = {"workload", "algorithm", "curation", "keep_fraction", "seed", "horizon", "study", "loader", "workers", "threads"}
+    full = []
+    for item in overrides:
+        key, _, value = item.partition("=")
+        bare = key.lstrip("+~")
+        if "." not in bare and bare not in top and not bare.startswith("hydra"):
+            if bare not in homes:
+                near = get_close_matches(bare, [*top, *homes], n=3, cutoff=0.5)
+                hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(sorted([*top, *homes]))}"
+                raise ConfigError(f"unknown override {bare!r}; {hint}")
+            item = f"{homes[bare]}={value}"
+        full.append(item)
+    return full
+
+
+def instantiate(target: str, options: Mapping[str, Any], expected: type, allowed: tuple[str, ...] = ("timetrial.",)) -> Any:
+    """Make the object that a definition names. ``ConfigError`` outside the allowed prefixes, or for wrong options or type."""
+    if not target.startswith(allowed):
+        raise ConfigError(f"target {target!r}: expected a dotted path below {', '.join(allowed)}")
+    module, _, name = target.rpartition(".")
+    try:
+        cls = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as problem:
+        raise ConfigError(f"target {target!r}: {problem}") from None
+    if not (isinstance(cls, type) and issubclass(cls, expected)):
+        raise ConfigError(f"target {target!r}: expected a {expected.__name__}, found {cls!r}")
+    try:
+        return cls(**options)
+    except TypeError as problem:
+        raise ConfigError(f"target {target!r}: {problem}; options given: {', '.join(options) or 'none'}") from None
+
+
+def _one_line(problem: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's message without its traceback advice, with the override that it is about."""
+    text = " ".join(str(problem).split())
+    return f"overrides {' '.join(overrides)}: {text}"

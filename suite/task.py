@@ -1,0 +1,52 @@
+"""What a file in ``tasks/`` gives: the model, the loss and the metric of a workload family, as plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from .algorithm import Batch
+from .errors import ConfigError, unknown_name
+
+__all__ = ["Task", "load_task"]
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One workload family.
+
+    ``fields``: the dataset fields that a batch carries. ``label``: the field that holds the class, if there is one.
+    ``build_model(options, facts)`` draws initial weights from torch's global generator, which the harness seeds.
+    ``forward(model, batch)`` gives what ``losses`` and ``metric`` need. ``losses(outputs, batch, options)`` is float ``[B]``,
+    differentiable. ``metric()`` gives a fresh torchmetrics metric; ``update(metric, outputs, batch)`` feeds it; its value,
+    mapped by ``quality`` to the workload's unit, is the quality that targets are set on.
+    """
+
+    fields: tuple[str, ...]
+    build_model: Callable[[Options, Options], nn.Module]
+    forward: Callable[[nn.Module, Batch], Any]
+    losses: Callable[[Any, Batch, Options], Tensor]
+    metric: Callable[[Options], Any]
+    update: Callable[[Any, Any, Batch], None]
+    label: str | None = None
+    quality: Callable[[float], float] = float
+
+
+def load_task(name: str) -> Task:
+    """The ``TASK`` of ``tasks/NAME.py``. Raises ``UnknownName`` with the nearest known files, ``ConfigError`` without a ``TASK``."""
+    folder = Path(__file__).resolve().parent.parent / "tasks"
+    known = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")]
+    if name not in known:
+        raise unknown_name("task", name, known)
+    package = __package__.rpartition(".")[0]
+    task = getattr(import_module(f"{package}.tasks.{name}"), "TASK", None)
+    if not isinstance(task, Task):
+        raise ConfigError(f"tasks/{name}.py: expected a Task named TASK, found {type(task).__name__}")
+    return task
