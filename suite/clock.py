@@ -67,6 +67,10 @@ class Clock:
         self._open: list[Bucket] = []
         self._edge = (0.0, 0.0)
 
+    def synchronize_with(self, synchronize: Callable[[], None]) -> None:
+        """Wait for a device at every edge from now on; called once the trial's device is known."""
+        self._synchronize = synchronize
+
     @contextlib.contextmanager
     def bucket(self, bucket: Bucket) -> Iterator[None]:
         """Count the block's time to ``bucket``, also when it raises."""

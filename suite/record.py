@@ -145,6 +145,7 @@ class Record:
     result: Result
     time: TimeLedger
     status_reason: str | None = None
+    trial_digest: str | None = None
     study: str | None = None
     seeds: Mapping[str, int] = field(default_factory=dict)
     selected: Selected | None = None

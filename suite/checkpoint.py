@@ -1,0 +1,57 @@
+"""Where a trial is while it runs: one folder per trial digest, holding the last checkpoint and a lock."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from .errors import RecordError, UserError
+from .files import atomic_path
+
+__all__ = ["RunningTrial"]
+
+
+@final
+class RunningTrial:
+    """The folder ``<home>/running/<digest>``: locked while the trial runs, gone when its record is written."""
+
+    def __init__(self, home: Path, trial_digest: str) -> None:
+        self.folder = home / "running" / trial_digest[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise UserError("this very trial is running in another process; wait for it, or change the seed") from None
+
+    def save(self, payload: Mapping[str, Any]) -> None:
+        """Replace the checkpoint atomically; a kill at any moment leaves the old one or the new one."""
+        with atomic_path(self.folder / "checkpoint.pt") as part:
+            torch.save(dict(payload), part)
+
+    def load(self) -> dict[str, Any] | None:
+        """The checkpoint, or None when there is none. Only tensors and plain values are unpickled."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return None
+        try:
+            payload: dict[str, Any] = torch.load(path, weights_only=True)
+        except Exception as problem:
+            raise RecordError(f"{path}: the checkpoint cannot be read ({problem}); run with --fresh to start again") from problem
+        return payload
+
+    def discard(self) -> None:
+        """Forget the checkpoint, keep the lock."""
+        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def close(self, *, remove: bool) -> None:
+        """Release the lock; with ``remove`` the folder goes too."""
+        if remove:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()

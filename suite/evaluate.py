@@ -1,0 +1,70 @@
+"""Quality of a set of weights on held-out examples, on a copy of the model that the harness owns."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ..data_pipelines.loaders import Loader
+from .algorithm import Batch
+from .inputs import Examples, Inputs
+
+__all__ = ["Evaluator", "Measured"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Mean loss as trained on (label smoothing included) and quality in the workload's unit."""
+
+    loss: float
+    quality: float
+
+
+@final
+class Evaluator:
+    """Evaluates on validation and test without touching the model that trains, its buffers or the random state."""
+
+    def __init__(self, inputs: Inputs, model: nn.Module, device: torch.device, autocast: Callable[[], AbstractContextManager[object]]) -> None:
+        self._inputs, self._device, self._autocast = inputs, device, autocast
+        self._twin = copy.deepcopy(model).eval()
+        self._loaders: dict[int, Loader] = {}
+
+    def load(self, model: nn.Module, weights: Mapping[str, Tensor] | None) -> None:
+        """Copy the model's weights and buffers, then the algorithm's own evaluation weights over them."""
+        with torch.no_grad():
+            self._twin.load_state_dict(model.state_dict())
+            if weights:
+                target = dict(self._twin.named_parameters()) | dict(self._twin.named_buffers())
+                for name, value in weights.items():
+                    target[name].copy_(value)
+
+    def measure(self, examples: Examples) -> Measured:
+        """One pass over ``examples`` in fixed batches."""
+        task, options = self._inputs.task, self._inputs.workload.loss
+        metric = task.metric(self._inputs.dataset.facts).to(self._device)
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        with torch.inference_mode(), self._autocast():
+            for chunk in self._loader(examples).serve(examples.ids, 0):
+                fields = {name: value.to(self._device) for name, value in chunk.fields.items()}
+                batch = Batch(torch.as_tensor(chunk.ids), fields)
+                outputs = task.forward(self._twin, batch)
+                total += task.losses(outputs, batch, options).double().sum()
+                task.update(metric, outputs, batch)
+        return Measured(float(total) / len(examples), task.quality(float(metric.compute())))
+
+    def close(self) -> None:
+        """Close the loaders."""
+        for loader in self._loaders.values():
+            loader.close()
+
+    def _loader(self, examples: Examples) -> Loader:
+        key = id(examples)
+        if key not in self._loaders:
+            self._loaders[key] = self._inputs.evaluation_loader(examples)
+        return self._loaders[key]

@@ -1,0 +1,86 @@
+"""The opened data of a workload: who is in the pool, who validates, who tests, and loaders over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data_pipelines.augment import Augmentation
+from ..data_pipelines.dataset import Dataset, Split, open_dataset, prepare
+from ..data_pipelines.loaders import Loader, make_loader
+from ..data_pipelines.sources import get_source
+from ..data_pipelines.splits import validation_ids
+from .errors import ConfigError, DataMissing
+from .schema import build
+from .task import Task, load_task
+from .workload import Workload
+
+__all__ = ["Examples", "Inputs", "open_inputs"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some examples of a split by id: sorted int64 ``[n]``."""
+
+    split: Split
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A workload's data, opened and verified. Curation and training see ``pool`` only."""
+
+    workload: Workload
+    task: Task
+    dataset: Dataset
+    pool: Examples
+    validation: Examples
+    test: Examples
+    augmentation: Augmentation
+
+    def training_loader(self, kind: str, seed: int, workers: int) -> Loader:
+        """A loader over the pool's split with the workload's augmentation, keyed by ``seed``."""
+        chunk = min(self.workload.data.chunk_examples, len(self.pool))
+        return make_loader(kind, self.pool.split, self.task.fields, self.augmentation, seed=seed, chunk_size=chunk, workers=workers)
+
+    def evaluation_loader(self, examples: Examples) -> Loader:
+        """A loader that serves evaluation batches without random transforms."""
+        batch = min(self.workload.evaluation.batch_size, len(examples))
+        plain = self.augmentation.for_evaluation()
+        return make_loader("torch", examples.split, self.task.fields, plain, seed=0, chunk_size=batch, workers=1)
+
+
+def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int, int | None], None] | None = None) -> Inputs:
+    """Open a workload's data, preparing it first where that has not been done.
+
+    Raises ``DataMissing``, ``ChecksumMismatch`` or ``DataError`` from opening, ``ConfigError`` when the splits cannot be cut.
+    """
+    source, options = get_source(workload.data.source), workload.data.options
+    try:
+        dataset = open_dataset(source, options, home)
+    except DataMissing:
+        dataset = prepare(source, options, home, on_progress=on_progress)
+    task = load_task(workload.task)
+    train = dataset.splits["train"]
+    absent = [name for name in task.fields if name not in train.fields]
+    if absent:
+        raise ConfigError(f"workload {workload.name}: task {workload.task!r} needs fields {absent}; {source.name} has {sorted(train.fields)}")
+    everyone = np.arange(len(train), dtype=np.int64)
+    if workload.data.validation_examples:
+        labels = None if task.label is None else np.asarray(train.fields[task.label].values)
+        held_out = validation_ids(len(train) if labels is None else labels, workload.data.validation_examples, workload.data.split_seed)
+        pool, validation = Examples(train, np.setdiff1d(everyone, held_out)), Examples(train, held_out)
+    elif "validation" in dataset.splits:
+        split = dataset.splits["validation"]
+        pool, validation = Examples(train, everyone), Examples(split, np.arange(len(split), dtype=np.int64))
+    else:
+        raise ConfigError(f"workload {workload.name}: data.validation_examples is 0 and {source.name} has no validation split of its own")
+    test = dataset.splits["test"]
+    augmentation = build(Augmentation, workload.data.augmentation, f"workload {workload.name}: data.augmentation")
+    return Inputs(workload, task, dataset, pool, validation, Examples(test, np.arange(len(test), dtype=np.int64)), augmentation)
