@@ -161,7 +161,7 @@ def numerics(probe: Probe | None = None) -> Mapping[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "environment": {name: probe.environment[name] for name in variables if name in probe.environment},
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
-        "tf32": torch.backends.cuda.matmul.allow_tf32 if cuda else None,
+        "matmul_precision": torch.get_float32_matmul_precision(),
     }
 
 
@@ -264,7 +264,17 @@ def gpus(probe: Probe | None = None) -> tuple[Mapping[str, Any], ...]:
     if visible is None:
         return tuple(cards)
     chosen = [item.strip() for item in visible.split(",") if item.strip()]
-    return tuple(card for item in chosen for card in cards if item == card["index"] or (item.startswith("GPU-") and card["uuid"].startswith(item)))
+    return tuple(found for item in chosen if (found := _visible(item, cards)))
+
+
+def _visible(item: str, cards: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The card that an item of ``CUDA_VISIBLE_DEVICES`` means; a MIG slice is a card of its own kind, without a power limit."""
+    for card in cards:
+        if item == card["index"] or (item.startswith("GPU-") and card["uuid"].startswith(item)):
+            return card
+        if item.startswith("MIG-") and card["mig"] == "Enabled":
+            return {**card, "name": f"{card['name']} MIG", "power_limit_watts": None}
+    return None
 
 
 def _cpu(probe: Probe) -> dict[str, Any]:
@@ -275,7 +285,7 @@ def _cpu(probe: Probe) -> dict[str, Any]:
     cores = {(block.get("physical id", "0"), block["core id"]) for block in blocks if "core id" in block}
     nodes = probe.root / "sys/devices/system/node"
     return {
-        "model": info.get("model name") or info.get("CPU part") or platform.processor() or "unknown",
+        "model": info.get("model name") or _arm_model(info) or platform.processor() or "unknown",
         "architecture": probe.architecture,
         "isa": sorted(flags & _ISA),
         "logical_cpus": len(re.findall(r"^processor\s*:", text, re.MULTILINE)) or os.cpu_count(),
@@ -285,6 +295,11 @@ def _cpu(probe: Probe) -> dict[str, Any]:
         "governor": probe.read("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
         "virtual_machine": "hypervisor" in flags,
     }
+
+
+def _arm_model(info: Mapping[str, str]) -> str:
+    """ARM kernels give no name but implementer and part numbers, which tell cores apart as well."""
+    return f"arm {info.get('CPU implementer', '?')}:{info['CPU part']}" if "CPU part" in info else ""
 
 
 def _environment(probe: Probe) -> dict[str, str]:
