@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
 import torch
 
 from .errors import RecordError, UserError
@@ -33,7 +34,7 @@ class RunningTrial:
     def save(self, payload: Mapping[str, Any]) -> None:
         """Replace the checkpoint atomically; a kill at any moment leaves the old one or the new one."""
         with atomic_path(self.folder / "checkpoint.pt") as part:
-            torch.save(dict(payload), part)
+            torch.save(_pack(dict(payload)), part)
 
     def load(self) -> dict[str, Any] | None:
         """The checkpoint, or None when there is none. Only tensors and plain values are unpickled."""
@@ -41,17 +42,38 @@ class RunningTrial:
         if not path.exists():
             return None
         try:
-            payload: dict[str, Any] = torch.load(path, weights_only=True)
+            payload: dict[str, Any] = _unpack(torch.load(path, weights_only=True))
         except Exception as problem:
             raise RecordError(f"{path}: the checkpoint cannot be read ({problem}); run with --fresh to start again") from problem
         return payload
 
     def discard(self) -> None:
         """Forget the checkpoint, keep the lock."""
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+        for name in ("checkpoint.pt", "selection.npz"):
+            (self.folder / name).unlink(missing_ok=True)
 
     def close(self, *, remove: bool) -> None:
         """Release the lock; with ``remove`` the folder goes too."""
         if remove:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+
+
+_ARRAY = "numpy array"
+
+
+def _pack(value: Any) -> Any:
+    """NumPy arrays as tagged tensors, since a safe load accepts tensors and plain values only."""
+    if isinstance(value, np.ndarray):
+        return {_ARRAY: torch.from_numpy(np.ascontiguousarray(value))}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {key: _pack(item) for key, item in value.items()}
+    return [_pack(item) for item in value] if isinstance(value, list) else value
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value[_ARRAY].numpy() if set(value) == {_ARRAY} else {key: _unpack(item) for key, item in value.items()}
+    return [_unpack(item) for item in value] if isinstance(value, list) else value

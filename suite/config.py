@@ -98,7 +98,7 @@ class Plan:
             if not ok:
                 raise ConfigError(f"{name}: expected {expected}, given {getattr(self, name)!r}")
         if self.curation.name == "all" and self.keep_fraction < 1:
-            raise ConfigError("curation 'all' keeps everything; name a method to keep a fraction, for example curation=random keep_fraction=0.5")
+            raise ConfigError("curation 'all' keeps everything; to keep a fraction name a method: curation=random keep_fraction=0.5")
         return self
 
 

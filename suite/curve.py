@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import ClassVar
 
 from .errors import RecordError
@@ -101,7 +102,7 @@ def read_curve(text: str, where: str) -> tuple[CurvePoint, ...]:
     if not rows or tuple(rows[0]) != _COLUMNS:
         raise RecordError(f"{where}: expected columns {', '.join(_COLUMNS)}; given {', '.join(rows[0]) if rows else 'an empty file'}")
     points = [_point(row, f"{where}: row {number}") for number, row in enumerate(rows[1:], 2)]
-    for before, after in zip(points, points[1:], strict=False):
+    for before, after in pairwise(points):
         for lens in Lens:
             start, end = before.cost(lens), after.cost(lens)
             if start is not None and end is not None and end < start:

@@ -30,7 +30,9 @@ class Measured:
 class Evaluator:
     """Evaluates on validation and test without touching the model that trains, its buffers or the random state."""
 
-    def __init__(self, inputs: Inputs, model: nn.Module, device: torch.device, autocast: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(
+        self, inputs: Inputs, model: nn.Module, device: torch.device, autocast: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         self._inputs, self._device, self._autocast = inputs, device, autocast
         self._twin = copy.deepcopy(model).eval()
         self._loaders: dict[int, Loader] = {}

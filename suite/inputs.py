@@ -70,7 +70,8 @@ def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int,
     train = dataset.splits["train"]
     absent = [name for name in task.fields if name not in train.fields]
     if absent:
-        raise ConfigError(f"workload {workload.name}: task {workload.task!r} needs fields {absent}; {source.name} has {sorted(train.fields)}")
+        known = ", ".join(sorted(train.fields))
+        raise ConfigError(f"workload {workload.name}: task {workload.task!r} needs fields {absent}; {source.name} has {known}")
     everyone = np.arange(len(train), dtype=np.int64)
     if workload.data.validation_examples:
         labels = None if task.label is None else np.asarray(train.fields[task.label].values)

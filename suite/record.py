@@ -19,7 +19,20 @@ from .files import file_digest, write_json, write_text
 from .schema import STRICT, build, plain
 from .workload import Budget, Metric, ResultRule, TargetLadder, Tier
 
-__all__ = ["SCHEMA_VERSION", "Cost", "Entry", "Origin", "Record", "Result", "Selected", "Status", "TimeLedger", "WorkloadIdentity", "read_record", "write_record"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Cost",
+    "Entry",
+    "Origin",
+    "Record",
+    "Result",
+    "Selected",
+    "Status",
+    "TimeLedger",
+    "WorkloadIdentity",
+    "read_record",
+    "write_record",
+]
 
 SCHEMA_VERSION = 1
 

@@ -21,36 +21,24 @@ from typing import Any, final
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 
 from ..data_pipelines.batcher import Batcher
-from ..data_pipelines.curation.interface import Context, CurationMethod, Pool, Selection
 from . import machine
 from .algorithm import Batch, Problem, StepReport, TrainingAlgorithm, parameter_kinds
 from .checkpoint import RunningTrial
 from .clock import Bucket, Clock
 from .config import Plan, instantiate
+from .curated import Curated
 from .curve import CurvePoint, crossings
 from .errors import NeedsUnmet, TimetrialError
-from .evaluate import Evaluator, Measured
+from .evaluate import Evaluator
 from .flops import StepFlops, count_step_flops, dummy_batch
 from .inputs import Inputs, open_inputs
-from .record import (
-    SCHEMA_VERSION,
-    Cost,
-    Entry,
-    Origin,
-    Record,
-    Result,
-    Selected,
-    Status,
-    TimeLedger,
-    WorkloadIdentity,
-    write_record,
-)
+from .record import Record, Status
 from .schema import plain
 from .seeds import derive_seeds
+from .trial_record import write_trial
 
 __all__ = ["Trial", "run_trial"]
 
@@ -123,33 +111,43 @@ class Trial:
         self.seeds = derive_seeds(plan.seed)
         self.progress = _Progress()
         self.resumed_count = 0
-        self.lost_seconds = 0.0
+        self.earlier_seconds = 0.0
         self.stop_requested = False
         self.reason: str | None = None
+        self.model: nn.Module | None = None
+        self.loader_name: str | None = None
+        self.counted: dict[int, StepFlops] = {}
         with clock.bucket(Bucket.PREPARE):
             self.inputs = inputs or open_inputs(plan.workload, home)
             self._check_needs()
             self.algorithm: TrainingAlgorithm = instantiate(plan.algorithm.target, plan.algorithm.options, TrainingAlgorithm)
-            self.method: CurationMethod = instantiate(plan.curation.target, plan.curation.options, CurationMethod)
+            self.curated = Curated(plan, self.inputs, self.seeds)
             self._open_device()
 
     # ---------------------------------------------------------------- the run
 
     def run(self) -> tuple[Record, Path]:
         """Everything from curation to the record."""
-        status = Status.FAILED
         try:
-            with self._interruptible():
-                self._curate()
-                self._build()
-                status = self._train()
-        except TimetrialError:
-            raise
-        except Exception:
-            self.reason = traceback.format_exc(limit=-8)
+            status = self._run_parts()
+            return write_trial(self, status)
         finally:
             self._close()
-        return self._write(status)
+
+    def _run_parts(self) -> Status:
+        try:
+            with self._interruptible():
+                self.payload = self.running.load()
+                if self.payload is None:
+                    self.running.discard()
+                self.curated.select(self.clock, self.running.folder / "selection.npz")
+                self._build()
+                return self._train()
+        except TimetrialError:
+            raise
+        except Exception:  # noqa: BLE001  whatever an entry raises is recorded, and never takes a study down
+            self.reason = traceback.format_exc(limit=-8)
+            return Status.FAILED
 
     def _train(self) -> Status:
         progress, workload = self.progress, self.plan.workload
@@ -181,7 +179,7 @@ class Trial:
         """Train until ``examples`` are seen, the charged budget is spent, or somebody asks to stop: the hot loop."""
         progress, algorithm, state, batcher = self.progress, self.algorithm, self.state, self.batcher
         deadline = time.perf_counter() + self.plan.workload.budget.charged_seconds - self.clock.read().charged_seconds
-        dynamic = self.plan.curation.kind == "dynamic"
+        dynamic = self.curated.dynamic is not None
         report = None
         limit = progress.steps + SMOKE_STEPS if self.smoke else math.inf
         while progress.examples < examples and progress.steps < limit and not self.stop_requested:
@@ -204,7 +202,7 @@ class Trial:
         if losses is None:
             with torch.no_grad():
                 losses = self.problem.losses(batch)
-        self.method.reweight(batch.ids.numpy(), losses.float().cpu().numpy())
+        self.curated.observe(batch, losses)
 
     def _evaluate(self) -> bool:
         """Add a point to the curve; False when the validation loss is no number."""
@@ -254,7 +252,8 @@ class Trial:
             unmet = sorted(set(chosen.needs) - set(self.plan.workload.provides))
             if unmet:
                 provides = ", ".join(self.plan.workload.provides) or "nothing"
-                raise NeedsUnmet(f"{kind} {chosen.name!r} needs {', '.join(unmet)}; workload {self.plan.workload.name!r} provides {provides}")
+                workload = self.plan.workload.name
+                raise NeedsUnmet(f"{kind} {chosen.name!r} needs {', '.join(unmet)}; workload {workload!r} provides {provides}")
 
     def _open_device(self) -> None:
         from lightning_fabric import Fabric
@@ -266,54 +265,27 @@ class Trial:
         if self.device.type == "cuda":
             self.clock.synchronize_with(lambda: torch.cuda.synchronize(self.device))
 
-    def _curate(self) -> None:
-        plan, checkpoint = self.plan, self.running.load()
-        self.payload = checkpoint
-        pool = self.inputs.pool
-        labels = self.inputs.task.label if plan.curation.needs_labels else None
-        self.pool = Pool(pool.split, pool.ids, labels)
-        kept = self.running.folder / "selection.npz"
-        if checkpoint is not None and kept.exists():
-            self.selection = Selection.read(kept)
-        else:
-            generator = np.random.default_rng(self.seeds["curation"])
-            with self.clock.bucket(Bucket.CURATE):
-                context = Context(generator=generator, span=self.clock.span, cache=None)
-                self.selection = self.method.select(self.pool, plan.keep_fraction, context)
-            self.selection.write(kept)
-
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Ids and weights of an epoch: the method's, if it is dynamic, else the selection in a fresh permutation."""
-        generator = np.random.default_rng([self.seeds["order"], epoch])
-        if self.plan.curation.kind == "dynamic":
-            return self.method.begin_epoch(epoch, generator)
-        chosen = self.selection
-        rows = np.arange(len(chosen.ids)) if chosen.counts is None else np.repeat(np.arange(len(chosen.ids)), chosen.counts)
-        rows = generator.permutation(rows)
-        return chosen.ids[rows], None if chosen.weights is None else chosen.weights[rows]
-
     def _build(self) -> None:
         plan, workload = self.plan, self.plan.workload
         self.horizon_examples = math.ceil(workload.budget.examples * plan.horizon)
         with self.clock.bucket(Bucket.PREPARE):
             loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers)
             self.loader_name = type(loader).__name__
-            self.batcher = Batcher(loader, self._order, device=self.device)
+            self.batcher = Batcher(loader, self.curated.order, device=self.device)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seeds["model"])
                 model = self.inputs.task.build_model(workload.model, self.inputs.dataset.facts)
             if workload.channels_last:
                 model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.model: nn.Module = model.to(self.device)
-            self.evaluator = Evaluator(self.inputs, self.model, self.device, self.fabric.autocast)
+            self.model = model = model.to(self.device)
+            self.evaluator = Evaluator(self.inputs, model, self.device, self.fabric.autocast)
             self.progress.batch_size = min(plan.algorithm.batch_size or workload.batch_size, len(self.inputs.pool))
             self.dummy = self._dummy_batch(self.progress.batch_size)
-            self._counted: dict[int, StepFlops] = {}
             self._step_flops(self.progress.batch_size)
-            self.problem = self._problem(self.model, self._next_batch)
+            self.problem = self._problem(model, self._next_batch)
             torch.manual_seed(self.seeds["framework"])
         with self.clock.bucket(Bucket.SETUP):
-            self.state = self.algorithm.setup(self.model, self.problem)
+            self.state = self.algorithm.setup(model, self.problem)
         if self.payload is not None:
             self._restore(self.payload)
 
@@ -328,7 +300,7 @@ class Trial:
 
         if workload.precision == "32-true":
 
-            def losses(batch: Batch) -> Tensor:  # noqa: F811  full precision needs no autocast, whose entry costs microseconds a step
+            def losses(batch: Batch) -> Tensor:
                 return task.losses(task.forward(model, batch), batch, loss_options)
 
         return Problem(
@@ -356,12 +328,12 @@ class Trial:
             return dummy_batch(batcher.next(size))
 
     def _step_flops(self, size: int) -> StepFlops:
-        if size not in self._counted:
+        if size not in self.counted:
             with self.clock.bucket(Bucket.PREPARE):
                 twin: TrainingAlgorithm = instantiate(self.plan.algorithm.target, self.plan.algorithm.options, TrainingAlgorithm)
                 dummy = self._dummy_batch(size)
-                self._counted[size] = count_step_flops(twin, self.model, lambda model: self._problem(model, lambda: dummy), dummy)
-        return self._counted[size]
+                self.counted[size] = count_step_flops(twin, self.model, lambda model: self._problem(model, lambda: dummy), dummy)
+        return self.counted[size]
 
     # ---------------------------------------------------------------- resume
 
@@ -376,12 +348,13 @@ class Trial:
                 "model": self.model.state_dict(),
                 "algorithm": algorithm,
                 "batcher": self.batcher.state_dict(),
-                "method": self.method.state_dict() if self.plan.curation.kind == "dynamic" else {},
+                "curated": self.curated.state_dict(),
                 "random": torch.get_rng_state(),
                 "generator": self.problem.generator.get_state(),
                 "progress": {k: v for k, v in vars(progress).items() if k != "curve"},
                 "curve": [plain(point) for point in progress.curve],
                 "resumed_count": self.resumed_count,
+                "outer_seconds": time.perf_counter() - self.started + self.earlier_seconds,
                 "clock": self.clock.state_dict(),
             }
             if self.device.type == "cuda":
@@ -392,8 +365,7 @@ class Trial:
         self.model.load_state_dict(payload["model"])
         self.algorithm.load_state_dict(self.state, payload["algorithm"])
         self.batcher.load_state_dict(payload["batcher"])
-        if self.plan.curation.kind == "dynamic":
-            self.method.load_state_dict(payload["method"])
+        self.curated.load_state_dict(payload["curated"])
         torch.set_rng_state(payload["random"])
         self.problem.generator.set_state(payload["generator"])
         if self.device.type == "cuda":
@@ -402,6 +374,7 @@ class Trial:
             setattr(self.progress, name, value)
         self.progress.curve = [CurvePoint(**point) for point in payload["curve"]]
         self.resumed_count = payload["resumed_count"] + 1
+        self.earlier_seconds = payload["outer_seconds"]
         self.clock.load_state_dict(payload["clock"])
 
     @contextmanager
@@ -426,89 +399,3 @@ class Trial:
         for part in ("batcher", "evaluator"):
             if hasattr(self, part):
                 getattr(self, part).close()
-
-    # ---------------------------------------------------------------- the record
-
-    def _write(self, status: Status) -> tuple[Record, Path]:
-        plan, workload, progress = self.plan, self.plan.workload, self.progress
-        final_test = self._test_at_end() if status in (Status.HIT, Status.MISSED) else None
-        stamp = self.started_at.strftime("%Y%m%dT%H%M%S%f")[:-3]
-        record_id = f"{workload.name}-{plan.algorithm.name}-{plan.curation.name}-s{plan.seed}-{plan.digest[:8]}-{stamp}"
-        reading = self.clock.read()
-        record = Record(
-            schema_version=SCHEMA_VERSION,
-            record_id=record_id,
-            origin=Origin.NATIVE,
-            workload=workload_identity(plan),
-            entry=Entry(
-                plan.entry_name,
-                plan.algorithm.name,
-                plan.curation.name,
-                plain(plan.algorithm)["options"] | {"batch_size": plan.algorithm.batch_size, "horizon": plan.horizon},
-                dict(plan.curation.options),
-                dict(plan.algorithm.hyperparameters),
-            ),
-            seed=plan.seed,
-            status=status,
-            status_reason=self.reason,
-            crossings=crossings(progress.curve, workload.metric, workload.ladder),
-            result=Result(
-                progress.curve[-1].quality if progress.curve else None,
-                progress.curve[-1].loss if progress.curve else None,
-                progress.test_at_hit if status is Status.HIT else None,
-                None if final_test is None else final_test.quality,
-            ),
-            time=TimeLedger(
-                dict(reading.wall_seconds),
-                dict(reading.cpu_seconds),
-                dict(reading.span_seconds),
-                reading.charged_seconds,
-                time.perf_counter() - self.started,
-                self.lost_seconds,
-            ),
-            trial_digest=plan.digest,
-            study=plan.study,
-            seeds=self.seeds,
-            selected=self._selected(),
-            cost=self._cost(),
-            resumed_count=self.resumed_count,
-            hardware_class=machine.hardware_class(),
-            numerics_key=machine.numerics_key(),
-            machine={**machine.fingerprint(), "load_at_start": self.load_at_start, "load_at_end": machine.load()},
-            software={**machine.software_versions(), "git": machine.git_state()},
-            loader={"kind": getattr(self, "loader_name", None), "workers": plan.workers, "threads": torch.get_num_threads()},
-            data_digests={"dataset": self.inputs.dataset.digest, "pool": self.pool.digest if hasattr(self, "pool") else ""},
-            started_at=self.started_at.isoformat(timespec="milliseconds"),
-            ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        )
-        folder = self.home / "records" / record_id
-        write_record(folder, record, tuple(progress.curve), yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True))
-        return record, folder
-
-    def _test_at_end(self) -> Measured:
-        with self.clock.bucket(Bucket.EVALUATE):
-            return self.evaluator.measure(self.inputs.test)
-
-    def _selected(self) -> Selected | None:
-        if not hasattr(self, "selection"):
-            return None
-        pool, kept = len(self.inputs.pool), len(self.selection.ids)
-        return Selected(pool, kept, kept / pool, self.selection.digest)
-
-    def _cost(self) -> Cost | None:
-        if not hasattr(self, "model"):
-            return None
-        flops = self._counted.get(self.progress.batch_size)
-        return Cost(
-            parameters=sum(p.numel() for p in self.model.parameters()),
-            model_flops_per_example=None if flops is None else flops.model / self.progress.batch_size,
-            update_flops_per_step=None if flops is None else flops.update,
-            peak_memory_bytes=machine.peak_memory_bytes(),
-            data_bytes=sum(f.values.nbytes for f in self.inputs.pool.split.fields.values()),
-        )
-
-
-def workload_identity(plan: Plan) -> WorkloadIdentity:
-    """The part of a workload that its records embed."""
-    w = plan.workload
-    return WorkloadIdentity(w.name, w.version, w.tier, w.family, w.metric, w.ladder, w.budget, w.result_rule, w.digest, w.ranked)

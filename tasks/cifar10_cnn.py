@@ -10,6 +10,8 @@ From    Keller Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU" (arXiv 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -48,7 +50,7 @@ class Network(nn.Module):
         self.whiten.weight.requires_grad_(False)
         self.activation = activation()
         sizes = [24, *widths]
-        self.blocks = nn.Sequential(*(Block(a, b, norm, activation) for a, b in zip(sizes, sizes[1:], strict=False)))
+        self.blocks = nn.Sequential(*(Block(a, b, norm, activation) for a, b in pairwise(sizes)))
         self.pool = nn.MaxPool2d(3)
         self.head = nn.Linear(widths[-1], classes, bias=False)
         self.logit_scale = logit_scale

@@ -1,0 +1,59 @@
+"""The Python face: what the command line does, as functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import Plan, resolve
+from .curve import CurvePoint
+from .files import home_folder
+from .record import Record, read_record
+
+if TYPE_CHECKING:
+    from ..leaderboards.boards import Board
+
+__all__ = ["board", "records", "run"]
+
+
+def run(
+    workload: str,
+    *,
+    algorithm: str = "adamw",
+    curation: str = "all",
+    keep_fraction: float = 1.0,
+    seed: int = 0,
+    home: str | os.PathLike[str] | None = None,
+    on_point: Callable[[Plan, CurvePoint], None] | None = None,
+    **overrides: Any,
+) -> Record:
+    """Run one trial and return its record, which is also written below ``home`` (see :func:`~timetrial.suite.files.home_folder`).
+
+    ``overrides`` are those of ``timetrial run``: hyperparameters (``lr=0.1``), ``horizon``, ``loader``, ``study`` …; use
+    ``**{"workload.budget.examples": 1000}`` for nested ones. Raises ``UnknownName``, ``ConfigError`` or ``NeedsUnmet`` before
+    training; an entry that raises while training gives a record with status ``failed``.
+    """
+    from ..data_pipelines.threads import prepare_environment
+
+    folder = home_folder(home)
+    prepare_environment(folder)
+    from .trial import run_trial
+
+    named = {"workload": workload, "algorithm": algorithm, "curation": curation, "keep_fraction": keep_fraction, "seed": seed, **overrides}
+    record, _ = run_trial(resolve([f"{key}={value}" for key, value in named.items()]), folder, on_point=on_point)
+    return record
+
+
+def records(home: str | os.PathLike[str] | None = None) -> list[tuple[Record, tuple[CurvePoint, ...]]]:
+    """All records below ``home`` with their curves, oldest first. ``RecordError`` names the first that cannot be trusted."""
+    folders = sorted(path.parent for path in (home_folder(home) / "records").glob("*/record.json"))
+    return sorted((read_record(Path(folder)) for folder in folders), key=lambda pair: (pair[0].started_at or "", pair[0].record_id))
+
+
+def board(of: Iterable[Record]) -> Board:
+    """The leaderboard of some records: a pure function of them, whatever their order."""
+    from ..leaderboards.boards import board as build_board
+
+    return build_board(list(of))

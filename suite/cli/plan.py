@@ -1,0 +1,48 @@
+"""What a trial will do and cost, without doing it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ..config import Plan
+from ..errors import RecordError
+from ..record import read_record
+
+__all__ = ["describe"]
+
+
+def describe(plan: Plan, home: Path) -> dict[str, Any]:
+    """The resolved plan in the words of the CLI, with its upper bound and what it cost the last times on this machine."""
+    w = plan.workload
+    batch = plan.algorithm.batch_size or w.batch_size
+    examples = math.ceil(w.budget.examples * plan.horizon)
+    seconds = sorted(_earlier(plan, home))
+    return {
+        "workload": f"{w.identity} ({w.tier}): {w.summary}",
+        "target": f"{w.metric.name} {'>=' if w.metric.direction == 'maximize' else '<='} {w.ladder.main:g} ({w.ladder.status})",
+        "algorithm": plan.algorithm.name,
+        "hyperparameters": dict(plan.algorithm.hyperparameters),
+        "options": dict(plan.algorithm.options),
+        "curation": f"{plan.curation.name}, keep fraction {plan.keep_fraction:g}",
+        "seed": plan.seed,
+        "budget": f"{examples} examples = {math.ceil(examples / batch)} steps of {batch}, at most {w.budget.charged_seconds:g} charged seconds",
+        "evaluations": 1 + math.ceil(examples / w.evaluation.every_examples),
+        "precision": w.precision,
+        "loader": plan.loader,
+        "expected seconds": f"{seconds[len(seconds) // 2]:.1f} (median of {len(seconds)} earlier trials here)" if seconds else "not known yet",
+        "trial": plan.digest[:16],
+    }
+
+
+def _earlier(plan: Plan, home: Path) -> list[float]:
+    found = []
+    for path in (home / "records").glob(f"{plan.workload.name}-{plan.algorithm.name}-*/record.json"):
+        try:
+            record, _ = read_record(path.parent)
+        except RecordError:
+            continue
+        if record.workload.digest == plan.workload.digest and record.time.outer_seconds is not None:
+            found.append(record.time.outer_seconds)
+    return found

@@ -1,0 +1,147 @@
+"""The live display of running trials: redrawn only at evaluations, in the clock's ``log`` bucket, never by a thread beside training."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self, final
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..config import Plan
+from ..curve import CurvePoint
+from ..record import Record, Status
+from ..workload import Direction, Lens
+from .output import console
+
+__all__ = ["TrialDisplay", "summary"]
+
+BARS = "▁▂▃▄▅▆▇█"
+MARKS = {
+    Status.HIT: ("●", "green"),
+    Status.MISSED: ("○", "yellow"),
+    Status.DIVERGED: ("✕", "red"),
+    Status.FAILED: ("!", "red"),
+    Status.INTERRUPTED: ("‖", "yellow"),
+    Status.SMOKE: ("~", "dim"),
+}
+
+
+@final
+class TrialDisplay:
+    """Shows one row an entry: a mark a seed, the running curve, quality and charged seconds. Plain lines when not a terminal."""
+
+    def __init__(self, plans: Sequence[Plan], *, quiet: bool = False) -> None:
+        self._plans, self._quiet = list(plans), quiet
+        self._console = console(stderr=True)
+        self._rows: dict[tuple[str, str], list[Record]] = {(p.workload.name, p.entry_name): [] for p in plans}
+        self._running: dict[tuple[str, str], list[CurvePoint]] = {}
+        self._done, self._since = 0, time.perf_counter()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if not self._quiet and self._console.is_terminal:
+            self._live = Live(self._render(), console=self._console, auto_refresh=False)
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.update(self._render(), refresh=True)
+            self._live.stop()
+
+    def on_point(self, plan: Plan, point: CurvePoint) -> None:
+        """A trial was evaluated."""
+        key = (plan.workload.name, plan.entry_name)
+        self._running.setdefault(key, []).append(point)
+        if self._live is not None:
+            self._live.update(self._render(), refresh=True)
+
+    def on_record(self, plan: Plan, record: Record) -> None:
+        """A trial ended."""
+        key = (plan.workload.name, plan.entry_name)
+        self._running.pop(key, None)
+        self._rows[key].append(record)
+        self._done += 1
+        if self._live is not None:
+            self._live.update(self._render(), refresh=True)
+        elif not self._quiet:
+            print(f"[{self._done}/{len(self._plans)}] {summary(record)}", file=sys.stderr, flush=True)
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for header in ("workload", "entry", "seeds", "curve"):
+            table.add_column(header)
+        for header in ("quality", "time"):
+            table.add_column(header, justify="right")
+        for (workload, entry), records in self._rows.items():
+            points = self._running.get((workload, entry), [])
+            marks = Text()
+            for record in records:
+                mark, style = MARKS[record.status]
+                marks.append(mark + " ", style=style)
+            if points:
+                marks.append("▶", style="cyan")
+            quality = points[-1].quality if points else records[-1].result.final_quality if records else None
+            table.add_row(
+                workload,
+                Text(entry, style="bold" if points else ""),
+                marks,
+                Text(_sparkline(points, self._plan_of(workload, entry)), style="cyan"),
+                "" if quality is None else f"{quality:.4f}",
+                _time_cell(points, records),
+            )
+        return Group(table, Text(self._footer(), style="dim"))
+
+    def _plan_of(self, workload: str, entry: str) -> Plan:
+        return next(p for p in self._plans if (p.workload.name, p.entry_name) == (workload, entry))
+
+    def _footer(self) -> str:
+        if len(self._plans) == 1:
+            w = self._plans[0].workload
+            sign = "≥" if w.metric.direction is Direction.MAXIMIZE else "≤"
+            return f"target: {w.metric.name} {sign} {w.ladder.main:g}; Ctrl-C stops between two steps and can be resumed"
+        passed = time.perf_counter() - self._since
+        left = f", about {_duration(passed / self._done * (len(self._plans) - self._done))} left" if self._done else ""
+        return f"{self._done} of {len(self._plans)} trials, {_duration(passed)} so far{left}    ● hit  ○ missed  ✕ diverged  ! failed"
+
+
+def summary(record: Record) -> str:
+    """One line about a finished trial."""
+    w, crossing = record.workload, record.crossing()
+    head = f"{w.name} · {record.entry.name} · seed {record.seed}: {record.status}"
+    unit = "" if w.metric.unit == "fraction" else f" {w.metric.unit}"
+    if record.status is Status.HIT and crossing is not None:
+        return f"{head} {w.metric.name} {w.ladder.main:g}{unit} after {crossing.cost[Lens.CHARGED_SECONDS]:.2f} charged seconds"
+    if record.result.final_quality is not None:
+        reached = f"{w.metric.name} {record.result.final_quality:.4f}{unit} (target {w.ladder.main:g})"
+        return f"{head}, {reached} after {record.time.charged_seconds:.2f} charged seconds"
+    return head
+
+
+def _time_cell(points: Sequence[CurvePoint], records: Sequence[Record]) -> str:
+    if points:
+        return f"{points[-1].charged_seconds:.2f} s"
+    hits = [c.cost[Lens.CHARGED_SECONDS] for r in records if r.status is Status.HIT and (c := r.crossing()) is not None]
+    return f"{statistics.median(hits):.2f} s" if hits else ""
+
+
+def _sparkline(points: Sequence[CurvePoint], plan: Plan) -> str:
+    if not points:
+        return ""
+    worst, best = points[0].quality, plan.workload.ladder.levels[-1]
+    span = (best - worst) or math.inf
+    shown = points if len(points) <= 32 else [points[round(i * (len(points) - 1) / 31)] for i in range(32)]
+    return "".join(BARS[min(7, max(0, int(7 * (p.quality - worst) / span)))] for p in shown)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+

@@ -1,0 +1,87 @@
+"""Curation inside a trial: the selection made once, and the order and weights of every epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from torch import Tensor
+
+from ..data_pipelines.curation.interface import Context, CurationMethod, DynamicMethod, Pool, Selection, curate
+from ..data_pipelines.curation.selection import Cost as CurationCost
+from .algorithm import Batch
+from .clock import Bucket, Clock
+from .config import Plan, instantiate
+from .errors import NeedsUnmet
+from .inputs import Inputs
+
+__all__ = ["Curated"]
+
+
+@final
+class Curated:
+    """What a curation method decided for one trial, and goes on deciding if it is dynamic."""
+
+    def __init__(self, plan: Plan, inputs: Inputs, seeds: dict[str, int]) -> None:
+        self._plan, self._seeds = plan, seeds
+        self._selection: Selection | None = None
+        self._method: CurationMethod = instantiate(plan.curation.target, plan.curation.options, CurationMethod)
+        split = inputs.pool.split
+        self.pool = Pool(
+            inputs.pool.ids,
+            {name: field.values for name, field in split.fields.items() if field.offsets is None},
+            data_digest=split.digest,
+            label=inputs.task.label,
+            facts=inputs.dataset.facts,
+        )
+        self.dynamic = self._method if isinstance(self._method, DynamicMethod) else None
+
+    def select(self, clock: Clock, kept: Path) -> None:
+        """Run the method on the clock and keep its selection in ``kept``, or take it from there when a trial is resumed."""
+        if kept.exists() and self.dynamic is None:
+            self._selection = Selection.read(kept).checked(self.pool)
+            return
+
+        def charge(cost: CurationCost) -> None:
+            clock.charge(Bucket.CURATE, cost.wall_seconds, cost.cpu_seconds, cost.span_seconds)
+
+        generator = np.random.default_rng(self._seeds["curation"])
+        with clock.bucket(Bucket.CURATE):
+            context = Context(generator=generator, span=clock.span, embed=_no_embedders, charge=charge)
+            self._selection = curate(self._method, self.pool, self._plan.keep_fraction, context)
+        self._selection.write(kept)
+
+    @property
+    def selection(self) -> Selection | None:
+        """What was kept; None before :meth:`select`."""
+        return self._selection
+
+    def order(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Ids and weights of an epoch, in serving order: the dynamic method's plan, else the selection in a fresh permutation."""
+        generator = np.random.default_rng([self._seeds["order"], epoch])
+        if self.dynamic is not None:
+            return self.dynamic.begin_epoch(epoch, generator)
+        if self._selection is None:
+            raise RuntimeError("select comes before order")
+        ids, weights = self._selection.epoch()
+        rows = generator.permutation(len(ids))
+        return ids[rows], None if weights is None else weights[rows]
+
+    def observe(self, batch: Batch, losses: Tensor) -> None:
+        """Tell a dynamic method the losses of a step."""
+        if self.dynamic is not None:
+            self.dynamic.observe(batch.ids.numpy(), losses.float().cpu().numpy())
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of a dynamic method; nothing for a static one, whose selection is a file."""
+        return {} if self.dynamic is None else self.dynamic.state_dict()
+
+    def load_state_dict(self, payload: dict[str, Any]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        if self.dynamic is not None:
+            self.dynamic.load_state_dict(payload)
+
+
+def _no_embedders(name: str) -> np.ndarray:
+    raise NeedsUnmet(f"embedder {name!r}: this workload's trials have no embedders yet")

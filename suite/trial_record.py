@@ -1,0 +1,119 @@
+"""From a finished trial to its record folder."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+
+from . import machine
+from .clock import Bucket
+from .config import Plan
+from .curve import crossings
+from .record import SCHEMA_VERSION, Cost, Entry, Origin, Record, Result, Selected, Status, TimeLedger, WorkloadIdentity, write_record
+from .schema import plain
+
+if TYPE_CHECKING:
+    from .trial import Trial
+
+__all__ = ["write_trial"]
+
+
+def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
+    """Measure test quality at the end, assemble the record and write its folder below ``<home>/records``."""
+    plan, curve = trial.plan, tuple(trial.progress.curve)
+    result = _result(trial, status)
+    stamp = trial.started_at.strftime("%Y%m%dT%H%M%S%f")[:-3]
+    reading = trial.clock.read()
+    record = Record(
+        schema_version=SCHEMA_VERSION,
+        record_id=f"{plan.workload.name}-{plan.algorithm.name}-{plan.curation.name}-s{plan.seed}-{plan.digest[:8]}-{stamp}",
+        origin=Origin.NATIVE,
+        workload=_workload_identity(plan),
+        entry=_entry(plan),
+        seed=plan.seed,
+        status=status,
+        status_reason=trial.reason,
+        crossings=crossings(curve, plan.workload.metric, plan.workload.ladder),
+        result=result,
+        time=TimeLedger(
+            wall_seconds=dict(reading.wall_seconds),
+            cpu_seconds=dict(reading.cpu_seconds),
+            span_seconds=dict(reading.span_seconds),
+            charged_seconds=reading.charged_seconds,
+            outer_seconds=time.perf_counter() - trial.started + trial.earlier_seconds,
+        ),
+        trial_digest=plan.digest,
+        study=plan.study,
+        seeds=trial.seeds,
+        selected=_selected(trial),
+        cost=_cost(trial),
+        resumed_count=trial.resumed_count,
+        hardware_class=machine.hardware_class(),
+        numerics_key=machine.numerics_key(),
+        machine={**machine.fingerprint(), "load_at_start": trial.load_at_start, "load_at_end": machine.load()},
+        software={**machine.software_versions(), "git": machine.git_state()},
+        loader={"kind": trial.loader_name, "workers": plan.workers, "threads": torch.get_num_threads()},
+        data_digests={"dataset": trial.inputs.dataset.digest, "pool": trial.curated.pool.digest},
+        started_at=trial.started_at.isoformat(timespec="milliseconds"),
+        ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+    folder = trial.home / "records" / record.record_id
+    write_record(folder, record, curve, yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True))
+    return record, folder
+
+
+def _workload_identity(plan: Plan) -> WorkloadIdentity:
+    w = plan.workload
+    return WorkloadIdentity(w.name, w.version, w.tier, w.family, w.metric, w.ladder, w.budget, w.result_rule, w.digest, w.ranked)
+
+
+def _entry(plan: Plan) -> Entry:
+    return Entry(
+        name=plan.entry_name,
+        algorithm=plan.algorithm.name,
+        curation=plan.curation.name,
+        algorithm_options=dict(plan.algorithm.options) | {"batch_size": plan.algorithm.batch_size, "horizon": plan.horizon},
+        curation_options=dict(plan.curation.options),
+        hyperparameters=dict(plan.algorithm.hyperparameters),
+    )
+
+
+def _result(trial: Trial, status: Status) -> Result:
+    last = trial.progress.curve[-1] if trial.progress.curve else None
+    at_end = None
+    if status in (Status.HIT, Status.MISSED):
+        with trial.clock.bucket(Bucket.EVALUATE):
+            at_end = trial.evaluator.measure(trial.inputs.test).quality
+    return Result(
+        final_quality=None if last is None else last.quality,
+        final_loss=None if last is None else last.loss,
+        test_quality_at_hit=trial.progress.test_at_hit if status is Status.HIT else None,
+        test_quality_at_end=at_end,
+    )
+
+
+def _selected(trial: Trial) -> Selected | None:
+    selection = trial.curated.selection
+    if selection is None:
+        return None
+    pool = len(trial.inputs.pool)
+    return Selected(pool, len(selection), trial.plan.keep_fraction, selection.digest)
+
+
+def _cost(trial: Trial) -> Cost | None:
+    if trial.model is None:
+        return None
+    size = trial.progress.batch_size
+    flops = trial.counted.get(size)
+    return Cost(
+        parameters=sum(p.numel() for p in trial.model.parameters()),
+        model_flops_per_example=None if flops is None else flops.model / size,
+        update_flops_per_step=None if flops is None else flops.update,
+        peak_memory_bytes=machine.peak_memory_bytes(),
+        data_bytes=sum(field.values.nbytes for field in trial.inputs.pool.split.fields.values()),
+    )
