@@ -27,6 +27,7 @@ from .files import object_digest
 
 __all__ = [
     "Probe",
+    "cpu_count",
     "fingerprint",
     "git_state",
     "gpus",
@@ -36,14 +37,15 @@ __all__ = [
     "numerics_key",
     "peak_memory_bytes",
     "software_versions",
-    "usable_cpus",
 ]
 
 _ISA = frozenset(
     "sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8 "
     "asimd asimdhp asimddp bf16 i8mm sve sve2 sme".split()
 )
-_VARIABLES = re.compile(r"(OMP|KMP|GOMP|MKL|OPENBLAS|BLIS|NUMBA|CUDA|CUBLAS|CUDNN|NCCL|TORCH|PYTORCH|ATEN|DNNL|ONEDNN|MALLOC|XLA)[A-Z0-9_]*|LD_PRELOAD")
+_FAMILIES = "OMP KMP GOMP MKL OPENBLAS BLIS NUMBA CUDA CUBLAS CUDNN NCCL TORCH PYTORCH ATEN DNNL ONEDNN MALLOC LD_PRELOAD".split()
+_VARIABLES = re.compile(rf"({'|'.join(_FAMILIES)})[A-Z0-9_]*")
+_NUMERIC = "OMP_NUM_THREADS MKL_NUM_THREADS ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA CUBLAS_WORKSPACE_CONFIG".split()
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY")
 _GPU_COLUMNS = {
     "index": "index",
@@ -138,7 +140,7 @@ def hardware_class(gpu_count: int | None = None, probe: Probe | None = None) -> 
         counts = [sum((_slug(c["name"]), c["power_limit_watts"]) == kind for c in cards) for kind in kinds]
         return "+".join(f"{name}x{n}-{watts:.0f}w" if watts else f"{name}x{n}" for (name, watts), n in zip(kinds, counts, strict=True))
     suffix = "" if probe.architecture in ("x86_64", "amd64") else f"-{probe.architecture}"
-    return f"cpu{usable_cpus(probe)}{suffix}"
+    return f"cpu{cpu_count(probe)}{suffix}"
 
 
 def numerics(probe: Probe | None = None) -> Mapping[str, Any]:
@@ -150,7 +152,6 @@ def numerics(probe: Probe | None = None) -> Mapping[str, Any]:
 
     probe = probe or Probe()
     cpu = _cpu(probe)
-    variables = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "CUBLAS_WORKSPACE_CONFIG")
     cuda = torch.cuda.is_available()
     return {
         "cpu": cpu["model"],
@@ -159,7 +160,7 @@ def numerics(probe: Probe | None = None) -> Mapping[str, Any]:
         "torch_build": hashlib.sha256(torch.__config__.show().encode()).hexdigest()[:12],
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "torch_threads": torch.get_num_threads(),
-        "environment": {name: probe.environment[name] for name in variables if name in probe.environment},
+        "environment": {name: probe.environment[name] for name in _NUMERIC if name in probe.environment},
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         "matmul_precision": torch.get_float32_matmul_precision(),
     }
@@ -204,9 +205,12 @@ def git_state(folder: Path | None = None) -> Mapping[str, Any]:
     }
 
 
-def load(interval_seconds: float = 0.2, probe: Probe | None = None, sleep: Callable[[float], None] = time.sleep) -> Mapping[str, float | int | None]:
+def load(
+    interval_seconds: float = 0.1, probe: Probe | None = None, sleep: Callable[[float], None] = time.sleep
+) -> Mapping[str, float | int | None]:
     """How busy the machine is while this process waits: 1-minute load average, fraction of all CPU time spent busy, and the
-    number of processes that compute on GPUs. What the platform does not tell is None."""
+    number of processes that compute on GPUs. What the platform does not tell is None.
+    """
     probe = probe or Probe()
     text = probe.read("proc/loadavg").split()
     average = float(text[0]) if text else None
@@ -234,7 +238,7 @@ def peak_memory_bytes(probe: Probe | None = None) -> int:
     return usage if sys.platform == "darwin" else usage * 1024
 
 
-def usable_cpus(probe: Probe | None = None) -> int:
+def cpu_count(probe: Probe | None = None) -> int:
     """Logical CPUs that this process can keep busy: the scheduler's affinity, cut by a container's quota."""
     probe = probe or Probe()
     count = probe.affinity()
@@ -289,7 +293,7 @@ def _cpu(probe: Probe) -> dict[str, Any]:
         "architecture": probe.architecture,
         "isa": sorted(flags & _ISA),
         "logical_cpus": len(re.findall(r"^processor\s*:", text, re.MULTILINE)) or os.cpu_count(),
-        "usable_cpus": usable_cpus(probe),
+        "usable_cpus": cpu_count(probe),
         "physical_cores": len(cores) or None,
         "numa_nodes": len(list(nodes.glob("node[0-9]*"))) or None,
         "governor": probe.read("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
@@ -355,9 +359,9 @@ def _ticks(probe: Probe) -> tuple[int, int]:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout

@@ -1,0 +1,56 @@
+"""The four kinds of things with names, as plain objects read from their YAML files; no torch, no Hydra, no pydantic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import ConfigError
+from ..registry import definition, names
+
+__all__ = ["KINDS", "describe", "unmet_needs"]
+
+#: What ``list`` calls a kind, and the config group that holds it.
+KINDS: Mapping[str, str] = MappingProxyType(
+    {"workloads": "workload", "algorithms": "algorithm", "curation": "curation", "studies": "study"}
+)
+
+_WORKLOAD_KEYS = ("version", "tier", "family", "summary", "metric", "ladder", "budget")
+
+
+def describe(kind: str) -> list[dict[str, Any]]:
+    """One object for every name of a kind, sorted by name.
+
+    Algorithms and curation methods carry ``needs`` and ``runs_on``, the workloads that meet them all. Raises ``ConfigError``
+    when a definition lacks what a list must show.
+    """
+    group = KINDS[kind]
+    return [_describe(group, name) for name in names(group)]
+
+
+def unmet_needs(entry: Mapping[str, Any], workload: Mapping[str, Any]) -> list[str]:
+    """Needs of an algorithm or curation method that a workload does not provide, sorted."""
+    return sorted(set(_needs(entry)) - set(workload.get("provides") or ()))
+
+
+def _describe(group: str, name: str) -> dict[str, Any]:
+    content = definition(group, name)
+    try:
+        if group == "workload":
+            defaults = {"provides": [], "base": None, "ranked": True}
+            optional = {key: content.get(key, value) for key, value in defaults.items()}
+            return {"name": name, **{key: content[key] for key in _WORKLOAD_KEYS}, **optional}
+        if group == "study":
+            return {"name": name, **{key: content[key] for key in ("summary", "workloads", "seeds")}, "arms": len(content["arms"])}
+        needs = _needs(content)
+        workloads = [other for other in names("workload") if not unmet_needs(content, definition("workload", other))]
+        kind = {"kind": content.get("kind", "static")} if group == "curation" else {}
+        told = {"name": name, "summary": content["summary"], **kind, "paper": content.get("paper", "")}
+        return {**told, "needs": needs, "runs_on": workloads}
+    except KeyError as missing:
+        raise ConfigError(f"{group} {name}: key {missing.args[0]!r} is missing") from None
+
+
+def _needs(entry: Mapping[str, Any]) -> list[str]:
+    return sorted({*(entry.get("needs") or ()), *(["labels"] if entry.get("needs_labels") else [])})
