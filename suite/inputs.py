@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +46,12 @@ class Inputs:
 
     def training_loader(self, kind: str, seed: int, workers: int) -> Loader:
         """A loader over the pool's split with the workload's augmentation, keyed by ``seed``."""
-        chunk = min(self.workload.data.chunk_examples, len(self.pool))
-        return make_loader(kind, self.pool.split, self.task.fields, self.augmentation, seed=seed, chunk_size=chunk, workers=workers)
+        return make_loader(kind, self.pool.split, self.task.fields, self.augmentation, seed=seed, workers=workers)
 
     def evaluation_loader(self, examples: Examples) -> Loader:
         """A loader that serves evaluation batches without random transforms."""
         batch = min(self.workload.evaluation.batch_size, len(examples))
-        plain = self.augmentation.for_evaluation()
+        plain = replace(self.augmentation, train=False)
         return make_loader("torch", examples.split, self.task.fields, plain, seed=0, chunk_size=batch, workers=1)
 
 

@@ -144,7 +144,6 @@ class Data:
     options: Mapping[str, Any] = field(default_factory=dict)
     augmentation: Mapping[str, Any] = field(default_factory=dict)
     split_seed: int = 0
-    chunk_examples: int = 2048
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,6 @@ class Workload:
             ("batch_size", self.batch_size),
             ("evaluation.every_examples", self.evaluation.every_examples),
             ("evaluation.batch_size", self.evaluation.batch_size),
-            ("data.chunk_examples", self.data.chunk_examples),
         ):
             if value <= 0:
                 raise ConfigError(f"{where}: {name}: expected more than 0, given {value}")
