@@ -1,0 +1,30 @@
+"""Where datasets come from: one file a dataset."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ...suite.errors import unknown_name
+from ..dataset import Source
+
+__all__ = ["get_source", "list_sources"]
+
+_NAMES = (
+    "cifar10",
+    "digits",
+    "tinyshakespeare",
+)
+
+
+def list_sources() -> tuple[str, ...]:
+    """Sorted names of all shipped sources."""
+    return _NAMES
+
+
+def get_source(name: str) -> Source:
+    """The source of this name; ``UnknownName`` with the nearest known names otherwise."""
+    if name not in _NAMES:
+        raise unknown_name("data source", name, _NAMES)
+    source = import_module(f".{name}", __package__).SOURCE
+    assert isinstance(source, Source)
+    return source
