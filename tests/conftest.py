@@ -22,8 +22,22 @@ NEEDS = {
 COUNTS = pytest.StashKey[dict[str, int]]()
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class RootIsNoTestPackage:
+    """pytest would import the repository root, which is the package, once more under the name of the clone's folder."""
+
+    def pytest_collect_directory(self, path, parent):
+        return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
 def pytest_configure(config):
     config.stash[COUNTS] = {"ran": 0, "skipped": 0}
+    config.pluginmanager.register(RootIsNoTestPackage())
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "build" / "numba"))  # kernels compile once a clone, not once a run
+    for name in ("TIMETRIAL_PATH", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+        os.environ.pop(name, None)
 
 
 def pytest_runtest_setup(item):
