@@ -1,0 +1,120 @@
+"""FFCV 1.0.2 behind guards. Importing this module imports FFCV; nothing else in the project does.
+
+Used are FFCV's file reader, its memory map, its graph and its compiled stages. Not used is its ``EpochIterator``, the thread
+that hangs for ever when a stage raises (ffcv issues #345, #393), hands out buffers that it then overwrites, and leaks itself when
+a loop ends early: our own workers call the compiled stages, with memory of ours. Further guards are named where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import numba
+import numba.typed
+import numpy as np
+import torch
+from numba.extending import is_jitted
+
+from ..suite.errors import LoaderError
+from .dataset import FieldKind
+from .kernels import decode_array, decode_image, decode_int
+
+__all__ = ["FfcvPipeline"]
+
+
+@contextmanager
+def _harmless_import() -> Iterator[None]:
+    """Keep FFCV's import from compiling, from starting threads and from changing torch.
+
+    It fills a numba typed dictionary with two entries that only Python looks up (2 s of compiling), starts numba's OpenMP threads
+    (after which a fork is unsafe), and sets torch to one thread for the whole process.
+    """
+    typed_dict, numba_threads, torch_threads = numba.typed.Dict, numba.set_num_threads, torch.get_num_threads()
+    numba.typed.Dict, numba.set_num_threads = dict, lambda count: None
+    try:
+        yield
+    finally:
+        numba.typed.Dict, numba.set_num_threads = typed_dict, numba_threads
+        torch.set_num_threads(torch_threads)
+
+
+try:
+    with _harmless_import():
+        from ffcv.loader import Loader, OrderOption
+        from ffcv.pipeline import PipelineSpec
+        from ffcv.pipeline.compiler import Compiler
+        from ffcv.pipeline.operation import Operation
+        from ffcv.pipeline.state import State
+except ImportError as error:
+    raise LoaderError(f"FFCV is installed but cannot be imported ({error}); reinstall it or run with loader=torch") from error
+
+
+def _set_num_threads(count: int) -> None:
+    """FFCV's own sets torch's and numba's threads for the whole process, at every loader and every epoch; ours sets nothing."""
+    Compiler.num_threads = 1
+
+
+def _compile(code: Callable[..., Any], signature: Any = None) -> Callable[..., Any]:
+    """Pass on what is compiled already, so that nothing is compiled per loader; the rest is compiled only if it is ever called."""
+    if is_jitted(code):
+        return code
+    compiled: Callable[..., Any] = numba.njit(nogil=True)(code)
+    return compiled
+
+
+Compiler.set_num_threads = _set_num_threads
+Compiler.compile = _compile
+
+_KERNELS = {FieldKind.IMAGE: decode_image, FieldKind.INT: decode_int, FieldKind.ARRAY: decode_array}
+
+
+class _Decoder(Operation):  # type: ignore[misc]
+    """An FFCV decoder that is one of our kernels; its memory is given at each call instead of by FFCV's ring of buffers."""
+
+    def __init__(self, kernel: Callable[..., Any]) -> None:
+        super().__init__()
+        self._kernel = kernel
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, None]:
+        return previous_state, None
+
+    def generate_code(self) -> Callable[..., Any]:
+        return self._kernel
+
+
+@final
+class FfcvPipeline:
+    """The compiled pipeline of one ``.beton`` with these ``fields``: ``kinds`` names those to decode, the others are not read.
+
+    Safe to run from several threads at once. The file must have passed ``read_layout``: FFCV checks nothing.
+    """
+
+    def __init__(self, path: Path, fields: Iterable[str], kinds: Mapping[str, FieldKind]) -> None:
+        pipelines = {name: PipelineSpec(name, decoder=_Decoder(_KERNELS[kind])) for name, kind in kinds.items()}
+        self._loader = Loader(
+            str(path),
+            batch_size=1,
+            num_workers=1,
+            os_cache=True,
+            order=OrderOption.SEQUENTIAL,
+            seed=0,
+            drop_last=False,
+            pipelines={name: pipelines.get(name) for name in fields},
+        )
+        context = self._loader.memory_manager.schedule_epoch([])
+        context.__enter__()
+        memory_map, *rest = context.state
+        self._storage = (np.asarray(memory_map), *rest)
+        self._nodes = {name: self._loader.graph.leaf_nodes[name].id for name in kinds}
+
+    def run(self, ids: np.ndarray, memory: Mapping[str, Any]) -> None:
+        """Decode the examples ``ids`` (int64 ``[n]``, all inside the file) into ``memory``, per field what its kernel takes."""
+        stages, _ = self._loader.code
+        arguments: dict[str, Any] = {"batch_indices": ids, "metadata": self._loader.reader.metadata, "storage_state": self._storage}
+        for name, node in self._nodes.items():
+            arguments[f"memory_{node}"], arguments[f"shared_memory_{node}"] = memory[name], None
+        for stage, _ in stages:
+            stage(**arguments)
