@@ -28,6 +28,8 @@ VERBS = MappingProxyType(
         "list": "list_",
         "show": "show",
         "prepare": "prepare",
+        "run": "run",
+        "study": "study",
         "doctor": "doctor",
         "completion": "completion",
     }

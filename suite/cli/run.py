@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import home_folder
 
 HELP = "run a workload by name"
 EXAMPLES = """examples:
@@ -28,12 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the resolved plan and what it will cost; train nothing")
     parser.add_argument("--smoke", action="store_true", help="a few steps to catch errors; the record is never ranked")
     parser.add_argument("--fresh", action="store_true", help="discard the checkpoint of an interrupted run instead of resuming it")
+    parser.add_argument("--json", action="store_true", help="print the record (or the dry run's plan) as JSON")
     parser.add_argument("--no-mlflow", action="store_true", help="leave the record unmirrored; `timetrial mirror` sends it later")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run and report; 3 when a single trial missed its target."""
-    home = home_folder(arguments.home)
+    home: Path = arguments.home
     overrides = [f"workload={arguments.workload}", *arguments.overrides]
     if arguments.multirun:
         from .multirun import run_all
@@ -52,9 +52,6 @@ def run_one(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
 
         print(json.dumps(describe(plan, home), indent=1) if arguments.json else describe_text(plan, home))
         return 0
-    from ...data_pipelines.threads import prepare_environment
-
-    prepare_environment(home)
     from ..inputs import open_inputs
     from ..record import Status
     from ..trial import run_trial

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-
-from ..files import home_folder
+from pathlib import Path
 
 HELP = "run a named study: a grid of trials, resumable"
 EXAMPLES = """examples:
@@ -28,7 +27,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run what is missing, mirror it, print and write the board."""
     from ..study import load_study, missing, study_plans
 
-    home = home_folder(arguments.home)
+    home: Path = arguments.home
     study = load_study(arguments.name, arguments.seeds)
     plans = study_plans(study, arguments.overrides)
     to_do = missing(plans, home)
@@ -38,9 +37,6 @@ def execute(arguments: argparse.Namespace) -> int:
             print(f"{plan.workload.identity}  {plan.entry_name}  seed {plan.seed}")
         return 0
     if to_do:
-        from ...data_pipelines.threads import prepare_environment
-
-        prepare_environment(home)
         from ..study import run_study
         from .progress import TrialDisplay
 
@@ -54,21 +50,19 @@ def execute(arguments: argparse.Namespace) -> int:
     return show_board(study.name, {plan.digest for plan in plans}, home, study.seeds)
 
 
-def mirror_all(home: object) -> None:
+def mirror_all(home: Path) -> None:
     """Send what MLflow does not have yet; an unreachable store costs one line."""
-    from pathlib import Path
-
     from ..errors import TrackingError
     from ..record import read_record
     from ..tracking import default_uri, mirror
 
-    folders = sorted(path.parent for path in (Path(str(home)) / "records").glob("*/record.json"))
+    folders = sorted(path.parent for path in (home / "records").glob("*/record.json"))
     try:
-        mirror([(*read_record(folder), folder) for folder in folders], default_uri(Path(str(home))))
+        mirror([(*read_record(folder), folder) for folder in folders], default_uri(home))
     except TrackingError as problem:
         print(f"timetrial: not mirrored in MLflow: {problem}; `timetrial mirror` sends it later", file=sys.stderr)
 
 
-def show_board(name: str, digests: set[str], home: object, seeds: int) -> int:
+def show_board(name: str, digests: set[str], home: Path, seeds: int) -> int:
     """Print the study's board and write it below ``<home>/boards/NAME``."""
     raise NotImplementedError
