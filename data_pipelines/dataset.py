@@ -30,6 +30,7 @@ from .integrity import digests
 __all__ = ["Dataset", "Decoded", "Field", "FieldKind", "Source", "Split", "open_dataset", "prepare"]
 
 _SCHEMA = 1
+_ANEW = "`timetrial prepare WORKLOAD` writes it anew"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")  # FFCV keeps 16 characters of a name
 
 
@@ -162,12 +163,12 @@ def open_dataset(source: Source, options: Mapping[str, Any], home: Path) -> Data
     for name, (size_bytes, _) in expected.items():
         path = folder / name
         if not path.is_file():
-            raise DataError(f"{path} is gone; `timetrial prepare WORKLOAD` writes it anew")
+            raise DataError(f"{path} is gone; {_ANEW}")
         if path.stat().st_size != size_bytes:
-            raise ChecksumMismatch(f"{path}: expected {size_bytes} bytes, found {path.stat().st_size}; `timetrial prepare WORKLOAD` writes it anew")
+            raise ChecksumMismatch(f"{path}: expected {size_bytes} bytes, found {path.stat().st_size}; {_ANEW}")
     for name, digest in digests(folder, list(expected)).items():
         if digest != expected[name][1]:
-            raise ChecksumMismatch(f"{folder / name}: expected sha256 {expected[name][1]}, found {digest}; `timetrial prepare WORKLOAD` writes it anew")
+            raise ChecksumMismatch(f"{folder / name}: expected sha256 {expected[name][1]}, found {digest}; {_ANEW}")
     splits = {name: _open_split(name, entry, folder) for name, entry in manifest["splits"].items()}
     return Dataset(source.name, source.version, manifest["digest"], splits, manifest["facts"])
 
@@ -189,19 +190,19 @@ def _open_intact(source: Source, resolved: Mapping[str, Any], folder: Path) -> D
 def _read_manifest(source: Source, resolved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         seal = manifest.pop("seal")
     except (FileNotFoundError, NotADirectoryError):
         known = f"{source.name}@{source.version} with options {json.dumps(resolved)}" if resolved else f"{source.name}@{source.version}"
         raise DataMissing(f"dataset {known} is not under {folder.parent}; `timetrial prepare WORKLOAD` makes it") from None
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise DataError(f"{path} is damaged; `timetrial prepare WORKLOAD` writes it anew") from None
+        raise DataError(f"{path} is damaged; {_ANEW}") from None
     if seal != object_digest(manifest):
-        raise ChecksumMismatch(f"{path} is not as it was written; `timetrial prepare WORKLOAD` writes it anew")
+        raise ChecksumMismatch(f"{path} is not as it was written; {_ANEW}")
     wanted = {"schema": _SCHEMA, "name": source.name, "version": source.version, "options": dict(resolved)}
     given = {key: manifest.get(key) for key in wanted}
     if given != wanted:
-        raise DataError(f"{path}: expected {wanted}, found {given}; `timetrial prepare WORKLOAD` writes it anew")
+        raise DataError(f"{path}: expected {wanted}, found {given}; {_ANEW}")
     return manifest
 
 
@@ -326,7 +327,9 @@ def _add_betons(dataset: Dataset, folder: Path, report: OnProgress) -> None:
 
 def _lacks_beton(dataset: Dataset, folder: Path) -> bool:
     """Whether FFCV files should be added: FFCV is installed, one is missing, and the folder can be written."""
-    return any(split.beton is None for split in dataset.splits.values()) and _ffcv_available() and os.access(folder, os.W_OK)
+    if all(split.beton is not None for split in dataset.splits.values()) or not _ffcv_available():
+        return False
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _ffcv_available() -> bool:

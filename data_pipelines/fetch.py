@@ -63,7 +63,7 @@ class RemoteFile:
 
 
 def mirror_folder() -> Path | None:
-    """The folder named by ``TIMETRIAL_MIRROR``, which replaces the network completely; None when unset. ``DataMissing`` if it is not there."""
+    """The folder named by ``TIMETRIAL_MIRROR``, which replaces the network completely; None if unset. ``DataMissing`` if no folder."""
     given = os.environ.get("TIMETRIAL_MIRROR")
     if not given:
         return None
@@ -115,7 +115,8 @@ def _from_network(file: RemoteFile, folder: Path, on_progress: OnProgress | None
     if _is_whole(path, file.digest, file.size_bytes):
         return path
     if file.form:
-        raise DataMissing(f"{file.name}: {file.form} (official address: {file.url}); set TIMETRIAL_MIRROR to a folder that holds {file.mirror}")
+        wanted = f"set TIMETRIAL_MIRROR to a folder that holds {file.mirror}"
+        raise DataMissing(f"{file.name}: {file.form} (official address: {file.url}); {wanted}")
     if file.archive is None:
         download(file.url, path, digest=file.digest, size_bytes=file.size_bytes, on_progress=on_progress)
         return path
@@ -219,9 +220,9 @@ def _transfer(url: str, part: Path, size_bytes: int, on_progress: OnProgress | N
         if have and not (response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
             have = 0  # the server sends the whole file
         try:
-            offered = response.headers.get("Content-Length")
-            if offered is not None and have + int(offered) != size_bytes:
-                raise ChecksumMismatch(f"{url}: not the official file: expected {size_bytes} bytes, the server offers {have + int(offered)}")
+            offered = have + int(response.headers.get("Content-Length", size_bytes - have))
+            if offered != size_bytes:
+                raise ChecksumMismatch(f"{url}: not the official file: expected {size_bytes} bytes, the server offers {offered}")
             require_space(part.parent, size_bytes - have, part.stem)
             with part.open("ab" if have else "wb") as out:
                 _copy(response, out, have, size_bytes, lambda done: on_progress and on_progress(f"download {part.stem}", done, size_bytes))

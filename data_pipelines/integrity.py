@@ -27,7 +27,8 @@ def digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
     known = _read_stamp(folder / _STAMP)
     identities = {name: _identity((folder / name).stat()) for name in names}
     found = {
-        name: known[name][-1] if known.get(name, [])[:-1] == identity else file_digest(folder / name) for name, identity in identities.items()
+        name: str(known[name][-1]) if known.get(name, [])[:-1] == identity else file_digest(folder / name)
+        for name, identity in identities.items()
     }
     settled = time.time_ns() - _SETTLED_NS
     stamp = {name: [*identity, found[name]] for name, identity in identities.items() if max(identity[2:]) < settled}

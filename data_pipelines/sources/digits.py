@@ -52,7 +52,7 @@ SOURCE = Source(
     name="digits",
     version=1,
     licence="CC BY 4.0",
-    citation="E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. doi:10.24432/C50P49",
+    citation="E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Repository, 1998. doi:10.24432/C50P49",
     files=(),
     decode=decode,
 )
