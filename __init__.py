@@ -1,7 +1,7 @@
 """One clock for training algorithms and for data.
 
 ``timetrial.run("cifar10_cnn", algorithm="adamw", curation="random", keep_fraction=0.5, seed=0)`` gives a :class:`Record`,
-``timetrial.curate(...)`` a selection of your own data, ``timetrial.board(records)`` the table that compares them.
+``timetrial.records(home)`` those made earlier, ``timetrial.board(records)`` the table that compares them.
 
 Names are loaded on first use: ``import timetrial`` alone imports neither torch nor anything else that is slow.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .suite.algorithm import Batch, Problem, StepReport, TrainingAlgorithm
-    from .suite.api import board, curate, run
+    from .suite.api import board, records, run
     from .suite.errors import TimetrialError
     from .suite.record import Record, Status, read_record
     from .suite.workload import Workload
@@ -31,8 +31,8 @@ __all__ = [
     "Workload",
     "__version__",
     "board",
-    "curate",
     "read_record",
+    "records",
     "run",
 ]
 
@@ -46,8 +46,8 @@ _HOMES = {
     "TrainingAlgorithm": "suite.algorithm",
     "Workload": "suite.workload",
     "board": "suite.api",
-    "curate": "suite.api",
     "read_record": "suite.record",
+    "records": "suite.api",
     "run": "suite.api",
 }
 

@@ -1,6 +1,6 @@
 """The ``timetrial`` command: one module a verb, imported only when its verb is used.
 
-A verb's module has ``HELP`` (one line), ``EXAMPLES`` (command lines that end its ``--help``), ``add_arguments(parser)`` and
+A verb's module has ``HELP`` (one line), ``EXAMPLES`` (the text that ends its ``--help``), ``add_arguments(parser)`` and
 ``execute(arguments) -> int``. Heavy imports (torch, Hydra, MLflow, numba) belong inside ``execute``, so that ``--help`` and
 ``list`` answer at once.
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, NoReturn, final
+from typing import NoReturn, final
 
 from ..errors import TimetrialError, UserError, unknown_name
 from ..files import home_folder
@@ -90,7 +90,7 @@ def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, ModuleType]:
     parser = _Parser(
         prog=f"timetrial {verb}",
         description=module.HELP[0].upper() + module.HELP[1:] + ".",
-        epilog=_examples(module),
+        epilog=module.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -144,11 +144,6 @@ def _overview() -> str:
         "usage: timetrial VERB [arguments]\n\nOne clock for training algorithms and for data.\n\n"
         f"verbs:\n{verbs}\n\nevery verb takes --help, --home FOLDER and --quiet\n{_EXIT_CODES}\n\n{_EXAMPLES}"
     )
-
-
-def _examples(module: Any) -> str | None:
-    lines = getattr(module, "EXAMPLES", ())
-    return "examples:\n" + "\n".join(f"  {line}" for line in lines) if lines else None
 
 
 def _fail(message: str, status: int) -> int:

@@ -38,7 +38,7 @@ def _describe(group: str, name: str) -> dict[str, Any]:
     content = definition(group, name)
     try:
         if group == "workload":
-            defaults = {"provides": [], "base": None, "ranked": True}
+            defaults: dict[str, Any] = {"provides": [], "base": None, "ranked": True}
             optional = {key: content.get(key, value) for key, value in defaults.items()}
             return {"name": name, **{key: content[key] for key in _WORKLOAD_KEYS}, **optional}
         if group == "study":
