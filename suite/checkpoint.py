@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,8 +44,8 @@ class RunningTrial:
             return None
         try:
             payload: dict[str, Any] = _unpack(torch.load(path, weights_only=True))
-        except Exception as problem:
-            raise RecordError(f"{path}: the checkpoint cannot be read ({problem}); run with --fresh to start again") from problem
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as problem:
+            raise RecordError(f"{path}: the checkpoint cannot be read; run with --fresh to start again") from problem
         return payload
 
     def discard(self) -> None:
@@ -69,7 +70,9 @@ def _pack(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {key: _pack(item) for key, item in value.items()}
+        return {_pack(key): _pack(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return str(value)  # a StrEnum member is a class that a safe load does not know
     return [_pack(item) for item in value] if isinstance(value, list) else value
 
 

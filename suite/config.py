@@ -123,7 +123,9 @@ def resolve(overrides: Sequence[str]) -> Plan:
     from omegaconf.errors import OmegaConfBaseException
 
     shipped, *extra = config_folders()
-    full = split_overrides(overrides)
+    # Hydra takes a key that is also a config folder for a choice of file, and ``configs/study`` is one.
+    study = [item.partition("=")[2] for item in overrides if item.startswith("study=")]
+    full = split_overrides([item for item in overrides if not item.startswith("study=")])
     if extra:
         full.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in extra)}]")
     try:
@@ -131,7 +133,7 @@ def resolve(overrides: Sequence[str]) -> Plan:
             value = OmegaConf.to_container(compose("run", full), resolve=True)
     except (HydraException, OmegaConfBaseException) as problem:
         raise ConfigError(_one_line(problem, overrides)) from None
-    return build(Plan, value, "run").checked()  # type: ignore[arg-type]
+    return build(Plan, {**value, "study": study[-1] if study else None}, "run").checked()  # type: ignore[dict-item]
 
 
 def split_overrides(overrides: Sequence[str]) -> list[str]:

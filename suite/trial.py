@@ -107,7 +107,6 @@ class Trial:
         self.plan, self.home, self.running, self.clock = plan, home, running, clock
         self.on_point, self.smoke, self.started = on_point, smoke, started
         self.started_at = datetime.now(UTC)
-        self.load_at_start = machine.load()
         self.seeds = derive_seeds(plan.seed)
         self.progress = _Progress()
         self.resumed_count = 0
@@ -118,6 +117,7 @@ class Trial:
         self.loader_name: str | None = None
         self.counted: dict[int, StepFlops] = {}
         with clock.bucket(Bucket.PREPARE):
+            self.load_at_start = machine.load()
             self.inputs = inputs or open_inputs(plan.workload, home)
             self._check_needs()
             self.algorithm: TrainingAlgorithm = instantiate(plan.algorithm.target, plan.algorithm.options, TrainingAlgorithm)

@@ -28,7 +28,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
     plan, curve = trial.plan, tuple(trial.progress.curve)
     result = _result(trial, status)
     stamp = trial.started_at.strftime("%Y%m%dT%H%M%S%f")[:-3]
-    reading = trial.clock.read()
+    reading, outer_seconds = trial.clock.read(), time.perf_counter() - trial.started + trial.earlier_seconds
     record = Record(
         schema_version=SCHEMA_VERSION,
         record_id=f"{plan.workload.name}-{plan.algorithm.name}-{plan.curation.name}-s{plan.seed}-{plan.digest[:8]}-{stamp}",
@@ -45,7 +45,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
             cpu_seconds=dict(reading.cpu_seconds),
             span_seconds=dict(reading.span_seconds),
             charged_seconds=reading.charged_seconds,
-            outer_seconds=time.perf_counter() - trial.started + trial.earlier_seconds,
+            outer_seconds=outer_seconds,
         ),
         trial_digest=plan.digest,
         study=plan.study,
