@@ -153,12 +153,13 @@ class Trial:
         progress, workload = self.progress, self.plan.workload
         if not progress.curve:
             self._evaluate()
+        every = workload.evaluation.every_examples
         while not self.stop_requested:
-            boundary = (progress.examples // workload.evaluation.every_examples + 1) * workload.evaluation.every_examples
+            boundary = min((progress.examples // every + 1) * every, self.horizon_examples)
             with self.clock.bucket(Bucket.TRAIN):
-                report = self._steps_until(min(boundary, self.horizon_examples))
+                report = self._steps_until(boundary)
                 progress.train_loss = float(report.loss) if report is not None else progress.train_loss
-            if self.stop_requested:
+            if self.stop_requested and progress.examples < boundary:
                 break
             if progress.train_loss is None or not math.isfinite(progress.train_loss) or not self._evaluate():
                 self.reason = f"loss {progress.train_loss} after step {progress.steps}"
@@ -166,14 +167,12 @@ class Trial:
             if self.smoke:
                 return Status.SMOKE
             if self._over():
-                break
+                main = workload.ladder.levels.index(workload.ladder.main)
+                return Status.HIT if crossings(progress.curve, workload.metric, workload.ladder)[main].hit else Status.MISSED
             self._checkpoint()
-        if self.stop_requested:
-            self._checkpoint()
-            self.reason = "stopped by Ctrl-C; run the same command again to resume"
-            return Status.INTERRUPTED
-        hit = crossings(progress.curve, workload.metric, workload.ladder)[workload.ladder.levels.index(workload.ladder.main)].hit
-        return Status.HIT if hit else Status.MISSED
+        self._checkpoint()
+        self.reason = "stopped by Ctrl-C; run the same command again to resume"
+        return Status.INTERRUPTED
 
     def _steps_until(self, examples: int) -> StepReport | None:
         """Train until ``examples`` are seen, the charged budget is spent, or somebody asks to stop: the hot loop."""

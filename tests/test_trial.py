@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from timetrial.suite import trial as trial_module
 from timetrial.suite.algorithm import StepReport, TrainingAlgorithm, mean_loss
-from timetrial.suite.clock import Bucket
 from timetrial.suite.config import resolve
 from timetrial.suite.errors import NeedsUnmet, UserError
 from timetrial.suite.inputs import open_inputs
