@@ -1,0 +1,101 @@
+"""A board as one self-contained HTML page: style, script and plots inside, nothing fetched, text escaped by the template."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from ..suite.curve import Curve
+from ..suite.workload import Lens
+from . import formats
+from .boards import LENSES, Board, Row, Section
+from .plot import Plot, curves_plot
+from .statistics import MINIMUM_N
+
+__all__ = ["page"]
+
+COLOURS = 10
+
+
+@dataclass(frozen=True)
+class _Whisker:
+    """Median and interval in percent of the slowest value of the section; ``open`` when the upper end is not known."""
+
+    low: float
+    at: float
+    high: float
+    open: bool
+
+
+@dataclass(frozen=True)
+class _SectionView:
+    section: Section
+    label: str
+    whiskers: tuple[_Whisker | None, ...]
+    plots: tuple[Plot, ...]
+
+
+def page(board: Board, curves: Mapping[str, Curve], title: str) -> str:
+    """The whole page; the same board and curves give the same bytes."""
+    template = _environment().get_template("board.html.j2")
+    return template.render(
+        title=title,
+        board=board,
+        views=_views(board, curves),
+        style=_asset("style.css"),
+        script=_asset("board.js"),
+        formats=formats,
+        lenses=Lens,
+        colours=COLOURS,
+        minimum_n=MINIMUM_N,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader(__package__ or "", "site"),
+        autoescape=select_autoescape(("j2",), default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _asset(name: str) -> Markup:
+    """A file of our own that is put into the page as it is; it contains no text of a record."""
+    return Markup(resources.files(__package__ or "").joinpath("site", name).read_text(encoding="utf-8"))
+
+
+def _views(board: Board, curves: Mapping[str, Curve]) -> list[_SectionView]:
+    names = Counter(section.workload.identity for section in board.sections)
+    views = []
+    for section in board.sections:
+        name = section.workload.identity
+        plots = [curves_plot(section, curves, lens) for lens in LENSES]
+        label = name if names[name] == 1 else f"{name} {section.hardware_class}"
+        views.append(_SectionView(section, label, _whiskers(section.rows), tuple(plot for plot in plots if plot is not None)))
+    return views
+
+
+def _whiskers(rows: tuple[Row, ...]) -> tuple[_Whisker | None, ...]:
+    found = [row.to_target.get(Lens.CHARGED_SECONDS) for row in rows]
+    ends = [end for e in found if e is not None for end in (e.value, e.interval and e.interval.high, e.interval and e.interval.low) if end]
+    scale = 100 / max(ends, default=1.0)
+    whiskers: list[_Whisker | None] = []
+    for estimate in found:
+        if estimate is None or estimate.value is None:
+            whiskers.append(None)
+            continue
+        bounds, at = estimate.interval, estimate.value * scale
+        low = at if bounds is None else bounds.low * scale
+        high = at if bounds is None else 100.0 if bounds.high is None else bounds.high * scale
+        whiskers.append(_Whisker(low, at, high, bounds is not None and bounds.high is None))
+    return tuple(whiskers)

@@ -1,0 +1,105 @@
+"use strict";
+// The page is complete without this script; it adds sorting, filtering, the choice of lens and reading values off the curves.
+
+for (const table of document.querySelectorAll(".workload table")) {
+  for (const head of table.querySelectorAll("th[data-sort]")) {
+    const button = document.createElement("button");
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => sortBy(table, head));
+  }
+}
+
+function sortBy(table, head) {
+  const column = [...head.parentNode.children].indexOf(head);
+  const other = { ascending: "descending", descending: "ascending" };
+  const direction = head.ariaSort ? other[head.ariaSort] : head.dataset.first || "ascending";
+  for (const cell of head.parentNode.children) cell.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", direction);
+  const sign = direction === "ascending" ? 1 : -1;
+  const value = (row) => row.children[column].dataset.value;
+  const compare = (a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (x === "" || y === "") return (x === "") - (y === ""); // missing values stay below, whichever way
+    return sign * (head.dataset.sort === "number" ? Number(x) - Number(y) : x.localeCompare(y));
+  };
+  table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
+}
+
+document.getElementById("filter").addEventListener("input", (event) => {
+  const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const section of document.querySelectorAll(".workload")) {
+    const hidden = new Set();
+    for (const row of section.querySelectorAll("tbody tr")) {
+      row.hidden = !words.every((word) => row.dataset.filter.includes(word));
+      if (row.hidden) hidden.add(row.dataset.series);
+    }
+    for (const series of section.querySelectorAll(".series")) series.toggleAttribute("hidden", hidden.has(series.dataset.series));
+  }
+});
+
+for (const figure of document.querySelectorAll(".curves")) {
+  const section = figure.closest("section");
+  const buttons = figure.querySelectorAll("button[data-lens]");
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      for (const plot of figure.querySelectorAll(".plot")) plot.hidden = plot.dataset.lens !== button.dataset.lens;
+    });
+  }
+  for (const row of section.querySelectorAll("tbody tr")) {
+    row.addEventListener("pointerenter", () => focusOn(section, figure, row.dataset.series));
+    row.addEventListener("pointerleave", () => focusOn(section, figure, figure.dataset.pinned ?? null));
+    row.addEventListener("click", () => {
+      const pinned = figure.dataset.pinned === row.dataset.series; // a second click lets go
+      if (pinned) delete figure.dataset.pinned;
+      else figure.dataset.pinned = row.dataset.series;
+      focusOn(section, figure, pinned ? null : row.dataset.series);
+    });
+  }
+  for (const plot of figure.querySelectorAll(".plot")) readable(plot);
+}
+
+function focusOn(section, figure, series) {
+  figure.classList.toggle("focus", series !== null);
+  for (const part of section.querySelectorAll("[data-series]")) part.classList.toggle("lit", part.dataset.series === series);
+}
+
+function readable(plot) {
+  const data = JSON.parse(plot.querySelector("script").textContent);
+  const [area, cursor, tip] = [".area", ".cursor", ".tip"].map((name) => plot.querySelector(name));
+  const colours = 10;
+  area.addEventListener("pointermove", (event) => {
+    const box = area.getBoundingClientRect();
+    const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+    const index = Math.round(share * (data.grid.length - 1));
+    const shown = data.series
+      .map((values, i) => ({ value: values[index], label: data.labels[i], colour: data.colours[i] }))
+      .filter((s) => s.value !== null && !plot.querySelector(`.series[data-series="${s.colour}"]`).hasAttribute("hidden"))
+      .sort((a, b) => (data.up ? b.value - a.value : a.value - b.value));
+    tip.replaceChildren(line("b", `${data.grid[index].toLocaleString("en")} ${data.title}`), ...shown.map((s) => reading(s, colours)));
+    cursor.style.left = `${(100 * index) / (data.grid.length - 1)}%`;
+    tip.style.left = share < 0.5 ? `${100 * share + 2}%` : "auto";
+    tip.style.right = share < 0.5 ? "auto" : `${100 * (1 - share) + 2}%`;
+    cursor.hidden = false;
+    tip.hidden = shown.length === 0;
+  });
+  area.addEventListener("pointerleave", () => { cursor.hidden = tip.hidden = true; });
+}
+
+function reading(series, colours) {
+  const row = document.createElement("span");
+  const name = document.createElement("span");
+  const chip = document.createElement("i");
+  chip.className = `chip c${series.colour % colours}`;
+  name.append(chip, series.label);
+  name.style.display = "inline";
+  row.append(name, line("em", String(series.value)));
+  return row;
+}
+
+function line(tag, text) {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  return element;
+}

@@ -1,0 +1,102 @@
+"""``timetrial leaderboard``: build the board from records or from MLflow, show it, or serve the page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .output import console
+
+if TYPE_CHECKING:
+    from ...leaderboards.boards import Board
+    from ..curve import Curve
+
+HELP = "build, show or serve the leaderboard of your records"
+EXAMPLES = (
+    "timetrial leaderboard",
+    "timetrial leaderboard build --out site",
+    "timetrial leaderboard show --json",
+    "timetrial leaderboard build --records /shared/records --study demo",
+    "timetrial leaderboard build --from mlflow",
+    "timetrial leaderboard serve --port 8000",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", choices=("build", "show", "serve"), default="show", help="show, the default, writes nothing")
+    parser.add_argument(
+        "--records", action="append", type=Path, metavar="FOLDER", help="record folders, or a folder of them; may be repeated"
+    )
+    parser.add_argument("--from", dest="source", choices=("records", "mlflow"), default="records", help="where records are read from")
+    parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store for --from mlflow (the one below --home)")
+    parser.add_argument("--study", metavar="NAME", help="only the trials of this study")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where build writes (boards/all or boards/STUDY below --home)")
+    parser.add_argument("--port", type=int, default=8000, help="of serve, on this machine only")
+    parser.add_argument("--json", action="store_true", help="print the board as JSON")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    from ...leaderboards.render import json_text, terminal, write_board
+
+    board, curves = gather(arguments)
+    if arguments.json:
+        print(json_text(board), end="")
+    elif not (arguments.quiet and arguments.action != "show"):
+        console().print(terminal(board))
+    if arguments.action == "show":
+        return 0
+    folder = (arguments.out or arguments.home / "boards" / (arguments.study or "all")).absolute()
+    paths = write_board(board, curves, folder)
+    print(f"written: {', '.join(path.name for path in paths)} in {folder}", file=sys.stderr)
+    return serve(folder, arguments.port) if arguments.action == "serve" else 0
+
+
+def gather(arguments: argparse.Namespace) -> tuple[Board, dict[str, Curve]]:
+    """The board that the flags ask for, and the curves of its records by id."""
+    from ...leaderboards.boards import Rejected, board, read_folders
+
+    rejected: list[Rejected] = []
+    if arguments.source == "mlflow":
+        if arguments.records:
+            raise UserError("--records names folders, --from mlflow a store; give one of the two")
+        from ..tracking import default_uri, read_records
+
+        found = list(read_records(arguments.tracking_uri or default_uri(arguments.home)))
+    else:
+        found, rejected = read_folders(record_folders(arguments.records or [arguments.home / "records"], arguments.records is not None))
+    if arguments.study is not None:
+        found = [(record, curve) for record, curve in found if record.study == arguments.study]
+    return board([record for record, _ in found], rejected), {record.record_id: curve for record, curve in found}
+
+
+def record_folders(places: list[Path], must_exist: bool) -> list[Path]:
+    """Record folders in and at the given places; ``UserError`` for a place that is not there."""
+    folders = []
+    for place in places:
+        if must_exist and not place.is_dir():
+            raise UserError(f"--records: no such folder: {place}")
+        if (place / "record.json").exists():
+            folders.append(place)
+        elif place.is_dir():
+            folders += [folder for folder in place.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    return folders
+
+
+def serve(folder: Path, port: int) -> int:
+    """Serve the built page on this machine until Ctrl-C."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    except OSError as problem:
+        raise UserError(f"--port {port}: {problem.strerror}") from None
+    with server:
+        print(f"http://127.0.0.1:{server.server_port}/  (Ctrl-C ends)", file=sys.stderr)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
