@@ -8,12 +8,12 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor
 
-from ..data_pipelines.curation.interface import Context, CurationMethod, DynamicMethod, Pool, Selection, curate
+from ..data_pipelines.curation.context import make_context
+from ..data_pipelines.curation.interface import CurationMethod, DynamicMethod, Pool, Selection, curate
 from ..data_pipelines.curation.selection import Cost as CurationCost
 from .algorithm import Batch
 from .clock import Bucket, Clock
 from .config import Plan, instantiate
-from .errors import NeedsUnmet
 from .inputs import Inputs
 
 __all__ = ["Curated"]
@@ -48,7 +48,7 @@ class Curated:
 
         generator = np.random.default_rng(self._seeds["curation"])
         with clock.bucket(Bucket.CURATE):
-            context = Context(generator=generator, span=clock.span, embed=_no_embedders, charge=charge)
+            context = make_context(self.pool, generator, span=clock.span, charge=charge)
             self._selection = curate(self._method, self.pool, self._plan.keep_fraction, context)
         self._selection.write(kept)
 
@@ -81,7 +81,3 @@ class Curated:
         """Put back what :meth:`state_dict` gave."""
         if self.dynamic is not None:
             self.dynamic.load_state_dict(payload)
-
-
-def _no_embedders(name: str) -> np.ndarray:
-    raise NeedsUnmet(f"embedder {name!r}: this workload's trials have no embedders yet")

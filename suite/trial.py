@@ -270,6 +270,7 @@ class Trial:
         with self.clock.bucket(Bucket.PREPARE):
             loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers)
             self.loader_name = type(loader).__name__
+            list(loader.serve(self.inputs.pool.ids[:1], 0))  # loads compiled code; reading an example changes nothing
             self.batcher = Batcher(loader, self.curated.order, device=self.device)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seeds["model"])

@@ -1,6 +1,6 @@
 """The ``timetrial`` command: one module a verb, imported only when its verb is used.
 
-A verb's module has ``HELP`` (one line), ``EXAMPLES`` (the text that ends its ``--help``), ``add_arguments(parser)`` and
+A verb's module has ``HELP`` (one line), ``EXAMPLES`` (command lines that end its ``--help``), ``add_arguments(parser)`` and
 ``execute(arguments) -> int``. Heavy imports (torch, Hydra, MLflow, numba) belong inside ``execute``, so that ``--help`` and
 ``list`` answer at once.
 """
@@ -30,6 +30,7 @@ VERBS = MappingProxyType(
         "prepare": "prepare",
         "run": "run",
         "study": "study",
+        "leaderboard": "leaderboard",
         "doctor": "doctor",
         "completion": "completion",
     }
@@ -90,7 +91,7 @@ def verb_parser(verb: str) -> tuple[argparse.ArgumentParser, ModuleType]:
     parser = _Parser(
         prog=f"timetrial {verb}",
         description=module.HELP[0].upper() + module.HELP[1:] + ".",
-        epilog=module.EXAMPLES,
+        epilog="\n  ".join(("examples:", *module.EXAMPLES)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

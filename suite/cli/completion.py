@@ -11,11 +11,11 @@ from . import VERBS, verb_parser
 from .catalogue import KINDS
 
 HELP = "a completion script for bash, zsh or fish; names known now are written into it"
-EXAMPLES = """examples:
-  timetrial completion bash > ~/.local/share/bash-completion/completions/timetrial
-  timetrial completion zsh > ~/.zfunc/_timetrial    # with fpath+=~/.zfunc before compinit
-  timetrial completion fish > ~/.config/fish/completions/timetrial.fish
-"""
+EXAMPLES = (
+    "timetrial completion bash > ~/.local/share/bash-completion/completions/timetrial",
+    "timetrial completion zsh > ~/.zfunc/_timetrial    # with fpath+=~/.zfunc before compinit",
+    "timetrial completion fish > ~/.config/fish/completions/timetrial.fish",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,11 +18,11 @@ from .. import machine
 from .output import print_json, print_table
 
 HELP = "this machine, its software, and whatever would spoil a run, with the remedy"
-EXAMPLES = """examples:
-  timetrial doctor
-  timetrial doctor --json
-  timetrial doctor --home /big/disk
-"""
+EXAMPLES = (
+    "timetrial doctor",
+    "timetrial doctor --json",
+    "timetrial doctor --home /big/disk",
+)
 
 _LOW_DISK_BYTES = 5 * 2**30
 _BUSY_FRACTION = 0.1  # of all CPU time, by others: more than that shows in the third digit of a timing

@@ -11,12 +11,12 @@ from .catalogue import KINDS, describe, unmet_needs
 from .output import print_json, print_table
 
 HELP = "workloads, algorithms, curation methods and studies by name"
-EXAMPLES = """examples:
-  timetrial list
-  timetrial list workloads
-  timetrial list algorithms --matrix
-  timetrial list curation --json
-"""
+EXAMPLES = (
+    "timetrial list",
+    "timetrial list workloads",
+    "timetrial list algorithms --matrix",
+    "timetrial list curation --json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

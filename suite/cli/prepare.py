@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ...data_pipelines.dataset import Dataset
 
 HELP = "fetch, verify and convert the data of workloads"
-EXAMPLES = """examples:
-  timetrial prepare digits_mlp
-  timetrial prepare cifar10_cnn shakespeare_gpt
-  TIMETRIAL_MIRROR=~/mirror timetrial prepare cifar10_cnn    # a folder in place of the network
-"""
+EXAMPLES = (
+    "timetrial prepare digits_mlp",
+    "timetrial prepare cifar10_cnn shakespeare_gpt",
+    "TIMETRIAL_MIRROR=~/mirror timetrial prepare cifar10_cnn    # a folder in place of the network",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

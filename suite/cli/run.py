@@ -10,13 +10,13 @@ from pathlib import Path
 from ..errors import UserError
 
 HELP = "run a workload by name"
-EXAMPLES = """examples:
-  timetrial run digits_mlp
-  timetrial run cifar10_cnn algorithm=nesterov lr=0.5 seed=3
-  timetrial run cifar10_cnn curation=random keep_fraction=0.5
-  timetrial run digits_mlp -m algorithm=adamw,lion seed=0,1,2
-  timetrial run shakespeare_gpt --dry-run
-"""
+EXAMPLES = (
+    "timetrial run digits_mlp",
+    "timetrial run cifar10_cnn algorithm=nesterov lr=0.5 seed=3",
+    "timetrial run cifar10_cnn curation=random keep_fraction=0.5",
+    "timetrial run digits_mlp -m algorithm=adamw,lion seed=0,1,2",
+    "timetrial run shakespeare_gpt --dry-run",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

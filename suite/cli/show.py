@@ -13,11 +13,11 @@ from .list_ import target_text
 from .output import print_json
 
 HELP = "one workload, algorithm, curation method or study in full: definition, targets, budget"
-EXAMPLES = """examples:
-  timetrial show cifar10_cnn
-  timetrial show adamw
-  timetrial show demo --json
-"""
+EXAMPLES = (
+    "timetrial show cifar10_cnn",
+    "timetrial show adamw",
+    "timetrial show demo --json",
+)
 
 _KIND_WORDS = {"workload": "workload", "algorithm": "training algorithm", "curation": "curation method", "study": "study"}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..config import Plan
+from .output import console
+
 HELP = "run a named study: a grid of trials, resumable"
-EXAMPLES = """examples:
-  timetrial study demo
-  timetrial study demo --seeds 5
-  timetrial study demo --dry-run
-"""
+EXAMPLES = ("timetrial study demo", "timetrial study demo --seeds 5", "timetrial study demo --dry-run")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run what is missing, mirror it, print and write the board."""
+    from ...leaderboards.statistics import MINIMUM_N
     from ..study import load_study, missing, study_plans
 
     home: Path = arguments.home
@@ -47,7 +48,10 @@ def execute(arguments: argparse.Namespace) -> int:
         if len(records) < len(to_do) or records[-1].status == "interrupted":
             print("interrupted; the same command resumes it", file=sys.stderr)
             return 130
-    return show_board(study.name, {plan.digest for plan in plans}, home, study.seeds)
+    show_board(study.name, plans, home)
+    if study.seeds < MINIMUM_N:
+        print(f"{study.seeds} seeds are too few for intervals: timetrial study {study.name} --seeds {MINIMUM_N}", file=sys.stderr)
+    return 0
 
 
 def mirror_all(home: Path) -> None:
@@ -63,6 +67,16 @@ def mirror_all(home: Path) -> None:
         print(f"timetrial: not mirrored in MLflow: {problem}; `timetrial mirror` sends it later", file=sys.stderr)
 
 
-def show_board(name: str, digests: set[str], home: Path, seeds: int) -> int:
-    """Print the study's board and write it below ``<home>/boards/NAME``."""
-    raise NotImplementedError
+def show_board(study: str, plans: Sequence[Plan], home: Path) -> None:
+    """Print the board of these plans' records and write its page below ``<home>/boards/STUDY``."""
+    from ...leaderboards.boards import board, read_folders
+    from ...leaderboards.render import terminal, write_board
+
+    wanted = {plan.digest for plan in plans}
+    read, rejected = read_folders(path.parent for path in (home / "records").glob("*/record.json"))
+    found = [(record, curve) for record, curve in read if record.study == study and record.trial_digest in wanted]
+    table = board([record for record, _ in found], rejected)
+    folder = home / "boards" / study
+    write_board(table, {record.record_id: curve for record, curve in found}, folder)
+    console().print(terminal(table))
+    print(f"page: {folder / 'index.html'}", file=sys.stderr)
