@@ -10,7 +10,7 @@ import numpy as np
 
 from ..suite.errors import ConfigError, DataError
 
-__all__ = ["Clusters", "kmeans", "unit_rows"]
+__all__ = ["Clusters", "kmeans", "nearest_centroids", "neighbours", "unit_rows"]
 
 
 @final
@@ -78,19 +78,41 @@ def kmeans(
     run.train(trained)
     if run.centroids is None or run.obj is None:
         raise DataError("clusters: faiss returned no centroids")
-    similarities, labels = run.index.search(rows, 1)
-    return Clusters(
-        centroids=run.centroids,
-        labels=labels[:, 0].astype(np.int64),
-        similarities=similarities[:, 0] if spherical else -similarities[:, 0],
-        spherical=spherical,
-        report={
-            "clusters": count,
-            "seed": seed,
-            "iterations": iterations,
-            "trained_on": len(trained),
-            "rows": len(rows),
-            "objective": float(run.obj[-1]),
-            "faiss": f"{faiss.__version__} {faiss.get_compile_options().strip()}",
-        },
-    )
+    report = {
+        "clusters": count,
+        "seed": seed,
+        "iterations": iterations,
+        "trained_on": len(trained),
+        "rows": len(rows),
+        "objective": float(run.obj[-1]),
+        "faiss": f"{faiss.__version__} {faiss.get_compile_options().strip()}",
+    }
+    return nearest_centroids(rows, run.centroids, spherical=spherical, report=report)
+
+
+def nearest_centroids(
+    vectors: np.ndarray, centroids: np.ndarray, *, spherical: bool = False, report: Mapping[str, Any] | None = None
+) -> Clusters:
+    """Assign every row to its nearest centroid: largest inner product when ``spherical``, else smallest Euclidean distance."""
+    import faiss
+
+    rows, heads = (np.ascontiguousarray(array, dtype=np.float32) for array in (vectors, centroids))
+    metric = faiss.METRIC_INNER_PRODUCT if spherical else faiss.METRIC_L2
+    found, labels = faiss.knn(rows, heads, 1, metric=metric)
+    return Clusters(heads, labels[:, 0].astype(np.int64), found[:, 0] if spherical else -found[:, 0], spherical, dict(report or {}))
+
+
+def neighbours(vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Exact nearest other rows by Euclidean distance: positions int64 ``[n, count]``, squared distances float32, nearest first.
+
+    A row is never its own neighbour, also among exact copies. ``ConfigError`` unless 1 <= count < n.
+    """
+    import faiss
+
+    rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    if not 1 <= count < len(rows):
+        raise ConfigError(f"neighbours: expected 1 to {len(rows) - 1}, given {count}")
+    distance, near = faiss.knn(rows, rows, count + 1)
+    own = near == np.arange(len(rows))[:, None]
+    own[~own.any(axis=1), -1] = True  # copies crowded the row itself out: drop the farthest instead
+    return near[~own].reshape(len(rows), count), np.maximum(distance[~own].reshape(len(rows), count), 0.0)

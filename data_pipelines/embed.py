@@ -1,67 +1,108 @@
-"""Embedders: examples to vectors, by name, on the clock.
+"""Embedders: examples to vectors, by name, on the clock, with a cache whose entries carry their cost.
 
-``raw``: the input itself, flattened. ``pca``: its leading principal components, fitted on the pool. An embedder sees inputs and
-never labels.
+``raw``: the continuous inputs, flattened. ``pca``: their leading principal components. ``patches``: random-patch features with k-means
+filters. ``model``: features of the workload's own model after some epochs. An embedder sees inputs and never labels; ``model``
+learns from the labels that the workload trains on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
-from ..suite.errors import DataError, NeedsUnmet, unknown_name
-from .curation.interface import Cost, TrainProxy
+from ..suite.errors import ConfigError, DataError, NeedsUnmet, unknown_name
+from ..suite.files import atomic_path, file_digest, object_digest, write_json
+from .curation.interface import TrainProxy
 from .curation.pool import Pool
+from .curation.selection import Cost
+from .patches import patch_features
 
-__all__ = ["EMBEDDERS", "embed", "pca_embedding", "raw_embedding"]
+__all__ = ["EMBEDDERS", "Embedder", "embed", "model_features", "pca", "raw"]
 
-CHUNK = 4096  # examples that are widened to float32 at once
+VERSION = 1  # of the embedders' results; part of every cache key
+CHUNK = 2048  # examples that are widened to float32 at once
 
 
-def raw_embedding(pool: Pool) -> np.ndarray:
-    """The continuous inputs, flattened and joined: float32 ``[n, d]``, bytes scaled to [0, 1].
+def raw(pool: Pool) -> np.ndarray:
+    """The continuous inputs, flattened and joined: float32 ``[n, d]``, bytes scaled to [0, 1]."""
+    return np.concatenate(list(_chunks(pool, np.arange(len(pool)))))
 
-    ``NeedsUnmet`` when no input is an image or a float array.
+
+def pca(pool: Pool, *, dimensions: int = 64, fit_examples: int = 5000) -> np.ndarray:
+    """Projection of the centred raw input on its leading principal directions: float32 ``[n, min(dimensions, d, fitted)]``.
+
+    Directions are fitted on ``fit_examples`` examples evenly spaced by id; above 1,024 input dimensions by a randomised SVD with a
+    fixed seed. The sign of a direction makes its largest entry positive.
     """
-    names = _continuous(pool)
-    width = [int(np.prod(pool.rows(name, slice(0, 1)).shape[1:])) for name in names]
-    out = np.empty((len(pool), sum(width)), dtype=np.float32)
-    for start in range(0, len(pool), CHUNK):
-        rows = slice(start, min(start + CHUNK, len(pool)))
-        column = 0
-        for name, w in zip(names, width, strict=True):
-            block = pool.rows(name, rows)
-            out[rows, column : column + w] = block.reshape(len(block), -1)
-            if block.dtype == np.uint8:
-                out[rows, column : column + w] /= 255.0
-            column += w
-    return out
+    from sklearn.utils.extmath import randomized_svd
+
+    if dimensions < 1 or fit_examples < 2:
+        raise ConfigError(f"pca: expected dimensions of at least 1 and fit_examples of at least 2, given {dimensions} and {fit_examples}")
+    count = min(fit_examples, len(pool))
+    fitted = np.concatenate(list(_chunks(pool, np.linspace(0, len(pool) - 1, count).astype(np.int64))))
+    mean = fitted.mean(axis=0, dtype=np.float64).astype(np.float32)
+    fitted -= mean
+    if fitted.shape[1] <= 1024:
+        directions = np.linalg.eigh(fitted.T.astype(np.float64) @ fitted)[1][:, ::-1][:, :dimensions]
+    else:
+        directions = randomized_svd(fitted, min(dimensions, count), n_iter=4, random_state=0)[2].T
+    directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(directions.shape[1])])
+    own = directions.astype(np.float32)
+    return np.concatenate([(chunk - mean) @ own for chunk in _chunks(pool, np.arange(len(pool)))])
 
 
-def pca_embedding(pool: Pool, *, dimensions: int = 64) -> np.ndarray:
-    """Projection of the centred raw input on its leading principal directions: float32 ``[n, min(dimensions, d)]``.
-
-    The covariance is summed in float64 over chunks; the sign of a direction is fixed by making its largest entry positive.
-    """
-    raw = raw_embedding(pool)
-    mean = raw.mean(axis=0, dtype=np.float64)
-    raw -= mean.astype(np.float32)
-    covariance = np.zeros((raw.shape[1], raw.shape[1]))
-    for start in range(0, len(raw), CHUNK):
-        block = raw[start : start + CHUNK]
-        covariance += block.T @ block
-    _, vectors = np.linalg.eigh(covariance)
-    leading = vectors[:, ::-1][:, :dimensions]
-    leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(leading.shape[1])])
-    projected: np.ndarray = raw @ leading.astype(np.float32)
-    return projected
+def patches(pool: Pool, *, seed: int, filters: int = 64, size: int = 6, stride: int = 3, patch_count: int = 50_000) -> np.ndarray:
+    """Random-patch features of the first image input, float32 ``[n, 4·2·filters]``; see :func:`~.patches.patch_features`."""
+    names = [name for name in pool.inputs if pool.rows(name, slice(0, 1)).ndim == 4]
+    if not names:
+        raise NeedsUnmet("embedder 'patches' needs an image input [n, height, width, channels]; the pool has none")
+    return patch_features(pool.field(names[0]), seed=seed, filters=filters, size=size, stride=stride, patch_count=patch_count)
 
 
-EMBEDDERS: Mapping[str, Callable[..., np.ndarray]] = {"raw": raw_embedding, "pca": pca_embedding}
+def model_features(pool: Pool, *, seed: int, train_proxy: TrainProxy | None, epochs: float = 1) -> np.ndarray:
+    """Input of the head of the workload's own model after ``epochs`` epochs on the pool: float32 ``[n, d]``."""
+    if train_proxy is None:
+        raise NeedsUnmet("embedder 'model' trains the workload's model; there is none here, only data")
+    features = train_proxy(epochs, seed, collect=("features",)).last.features
+    if features is None:
+        raise NeedsUnmet("embedder 'model': this workload's model reports no features")
+    return features
+
+
+@final
+@dataclass(frozen=True)
+class Embedder:
+    """``make(pool, **options)`` -> float32 ``[n, d]``. Only what depends on the inputs, the options and the seed alone is ``cacheable``."""
+
+    make: Callable[..., np.ndarray]
+    seeded: bool = False
+    cacheable: bool = True
+
+    def options(self, given: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """The options in full, defaults included; ``ConfigError`` for one that the embedder does not have."""
+        known = {p.name: p.default for p in inspect.signature(self.make).parameters.values() if p.kind is p.KEYWORD_ONLY}
+        service = {key: known.pop(key) for key in ("seed", "train_proxy") if key in known}
+        for key in given:
+            if key not in known:
+                hint = "is set by the harness" if key in service else f"is unknown; known: {', '.join(known) or '(none)'}"
+                raise ConfigError(f"embedder {name!r}: option {key!r} {hint}")
+        return known | dict(given)
+
+
+EMBEDDERS: Mapping[str, Embedder] = {
+    "raw": Embedder(raw, cacheable=False),
+    "pca": Embedder(pca),
+    "patches": Embedder(patches, seeded=True),
+    "model": Embedder(model_features, seeded=True, cacheable=False),
+}
 
 
 def embed(
@@ -74,24 +115,60 @@ def embed(
     charge: Callable[[Cost], None],
     cache: Path | None = None,
     train_proxy: TrainProxy | None = None,
+    now: Callable[[], float] = time.perf_counter,
+    cpu_now: Callable[[], float] = time.process_time,
 ) -> np.ndarray:
-    """Rows of float32 ``[n, d]`` aligned with the pool's ids, made inside the span ``embed``.
+    """Rows of float32 ``[n, d]`` aligned with the pool's ids.
 
-    Raises ``UnknownName`` for an unknown embedder and ``DataError`` when a vector is not finite.
+    Made inside the span ``embed``, or taken from ``cache`` and charged at what it took to make. Raises ``UnknownName`` for an unknown
+    embedder, ``ConfigError`` for an unknown option, ``DataError`` when a vector is not finite.
     """
     if name not in EMBEDDERS:
         raise unknown_name("embedder", name, EMBEDDERS)
+    embedder = EMBEDDERS[name]
+    full = embedder.options(options, name)
+    path = None
+    if cache is not None and embedder.cacheable:
+        key = {"pool": pool.digest, "embedder": name, "options": full, "seed": seed if embedder.seeded else None, "version": VERSION}
+        path = cache / f"{name}-{object_digest(key)[:32]}.npy"
+        known = _cached(path)
+        if known is not None:
+            charge(known[1])
+            return known[0]
+    services: dict[str, Any] = {"seed": seed} if embedder.seeded else {}
+    if name == "model":
+        services["train_proxy"] = train_proxy
+    start, cpu_start = now(), cpu_now()
     with span("embed"):
-        vectors: np.ndarray = EMBEDDERS[name](pool, **options)
+        vectors = embedder.make(pool, **full, **services)
+    cost = Cost(now() - start, cpu_now() - cpu_start, {"embed": now() - start})
     bad = ~np.isfinite(vectors).all(axis=1)
     if bad.any():
         raise DataError(f"embedder {name!r}: {int(bad.sum())} vectors are not finite, the first is example {pool.ids[bad][0]}")
+    if path is not None:
+        with atomic_path(path) as part, part.open("wb") as stream:
+            np.save(stream, vectors)
+        write_json(path.with_suffix(".json"), {"digest": file_digest(path), "cost": asdict(cost)})
     return vectors
 
 
-def _continuous(pool: Pool) -> tuple[str, ...]:
-    kinds = {name: pool.rows(name, slice(0, 1)).dtype for name in pool.inputs}
-    names = tuple(name for name, kind in kinds.items() if kind == np.uint8 or np.issubdtype(kind, np.floating))
+def _cached(path: Path) -> tuple[np.ndarray, Cost] | None:
+    """A cached embedding, memory-mapped, and its cost; None when there is none or it is not whole (it is then made anew)."""
+    try:
+        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if file_digest(path) != note["digest"]:
+            return None
+        return np.load(path, mmap_mode="r"), Cost(**note["cost"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _chunks(pool: Pool, positions: np.ndarray) -> Iterator[np.ndarray]:
+    """The continuous inputs of some examples, flattened, joined and widened to float32, ``CHUNK`` rows at a time."""
+    names = [n for n in pool.inputs if (kind := pool.rows(n, slice(0, 1)).dtype) == np.uint8 or np.issubdtype(kind, np.floating)]
     if not names:
-        raise NeedsUnmet(f"this embedder needs an image or a float input; the pool has {({n: str(k) for n, k in kinds.items()})}")
-    return names
+        raise NeedsUnmet(f"this embedder needs an image or a float input; the pool's inputs are {', '.join(pool.inputs)}")
+    for start in range(0, len(positions), CHUNK):
+        blocks = [pool.rows(name, positions[start : start + CHUNK]) for name in names]
+        scaled = [b.reshape(len(b), -1) * np.float32(1 / 255 if b.dtype == np.uint8 else 1) for b in blocks]
+        yield np.concatenate(scaled, axis=1, dtype=np.float32)

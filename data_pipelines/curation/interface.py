@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 
@@ -142,7 +142,7 @@ class CurationMethod(ABC):
     threshold); otherwise exactly ``kept_count(n, keep_fraction)`` examples must come back, repeats counted.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
     needs_labels: bool = False
     own_size: bool = False
 
@@ -163,11 +163,13 @@ class DynamicMethod(CurationMethod):
     candidate_factor: int = 1
 
     def __init__(self) -> None:
+        self.ids: np.ndarray = np.empty(0, np.int64)
         self._epoch: tuple[int, np.ndarray, np.ndarray | None] | None = None
 
     def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
-        """Remember the pool's ids and the keep fraction for the epochs to come; everything stays reachable."""
+        """Remember the pool's ids in :attr:`ids`, prepare; everything stays reachable."""
         kept_count(len(pool), keep_fraction)
+        self.ids = pool.ids
         self.prepare(pool, keep_fraction, context)
         return Selection(pool.ids, keep_fraction, pool.digest)
 
@@ -198,22 +200,23 @@ class DynamicMethod(CurationMethod):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """The subclass's own state: numpy arrays of int64, float32, float64 or bool, and plain values."""
+        """All that the subclass's ``prepare`` and training have set: numpy arrays of int64, float32 or bool, and plain values."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Put back what :meth:`state` gave."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a bit-exact resume needs, the running epoch's plan included."""
-        payload: dict[str, Any] = {"own": self.state()}
+        """Everything that a bit-exact resume needs, the running epoch's plan and what ``select`` prepared included."""
+        payload: dict[str, Any] = {"own": self.state(), "pool_ids": self.ids, "candidate_factor": self.candidate_factor}
         if self._epoch is not None:
             payload |= {"epoch": self._epoch[0], "ids": self._epoch[1], "weights": self._epoch[2]}
         return payload
 
     def load_state_dict(self, payload: Mapping[str, Any]) -> None:
-        """Put back what :meth:`state_dict` gave, into a method whose ``select`` has just run."""
+        """Put back what :meth:`state_dict` gave, into a fresh method of the same options: ``select`` need not be run, or paid, again."""
         self.load_state(payload["own"])
+        self.ids, self.candidate_factor = np.asarray(payload["pool_ids"], np.int64), payload["candidate_factor"]
         self._epoch = (payload["epoch"], payload["ids"], payload["weights"]) if "epoch" in payload else None
 
 

@@ -110,18 +110,6 @@ class Pool:
             raise UserError(f"{int(missing.sum())} ids are not in the pool of {len(self)} examples, the first is {wanted[missing][0]}")
         return found
 
-    def subset(self, positions: np.ndarray) -> Pool:
-        """The pool of some of these examples (positions are sorted first); labels stay withheld where they were."""
-        part = Pool(
-            self._ids[np.unique(self._checked(positions))],
-            self._arrays,
-            data_digest=self._data_digest,
-            label=self._label,
-            facts=self._facts,
-        )
-        part._labels_open = self._labels_open
-        return part
-
     def without_labels(self) -> Pool:
         """A view whose labels cannot be read; what a method gets that does not declare ``needs_labels``."""
         view = object.__new__(Pool)
