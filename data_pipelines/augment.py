@@ -26,7 +26,7 @@ class Augmentation:
     0 in output units. ``window``: a run of that many tokens out of a longer row, served as int64. ``mean`` and ``std`` per channel,
     in units of 0 .. 1: the output is then float32 ``(pixel / 255 - mean) / std``, else uint8. ``resized_crop``: side of the square
     that a random-resized-crop (area 0.08 to 1, aspect 3/4 to 4/3) is resized to. ``train=False`` leaves out every random part:
-    no flip, shift or cutout, the middle window, the centre crop.
+    no flip, shift or cutout, the first window of a row, the centre crop (7/8 of the shorter side).
 
     Raises ``ConfigError`` when constructed with a value out of range.
     """
@@ -51,6 +51,7 @@ class Augmentation:
         if self.mean is not None and self.std is not None:
             _require(len(self.mean) == len(self.std), f"mean has {len(self.mean)} channels, std has {len(self.std)}")
             _require(all(s > 0 for s in self.std), f"std must be positive, given {self.std}")
+        _require(self.resized_crop is None or self.translate == 0, "resized_crop already moves the picture: leave translate at 0")
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -75,34 +76,50 @@ class Augmentation:
     def check_image(self, height: int, width: int) -> None:
         """Raise ``ConfigError`` when an image of this size (in pixels) is too small for the shifts or the cutout asked for."""
         if self.padding == "reflect" and self.translate >= min(height, width):
-            raise ConfigError(f"translate={self.translate} mirrors more than the {height}x{width} pixels of an image; at most {min(height, width) - 1}")
+            raise ConfigError(
+                f"translate={self.translate} mirrors more than the {height}x{width} pixels of an image; at most {min(height, width) - 1}"
+            )
         if self.translate > min(height, width):
             raise ConfigError(f"translate={self.translate} moves an image of {height}x{width} pixels out of sight")
         if self.cutout > min(height, width):
             raise ConfigError(f"cutout={self.cutout} is larger than an image of {height}x{width} pixels")
 
+    @property
     def kernel_arguments(self) -> tuple[bool, int, bool, int]:
         """``(flip, translate, reflect, cutout)`` as the kernel takes them; all off when not training."""
         if not self.train:
             return False, 0, False, 0
         return self.flip, self.translate, self.padding == "reflect", self.cutout
 
+    @property
+    def crop_arguments(self) -> tuple[bool, int, bool]:
+        """``(flip, cutout, train)`` as the kernels of the random-resized-crop take them."""
+        return self.flip and self.train, self.cutout if self.train else 0, self.train
 
-def augment(images: np.ndarray, ids: np.ndarray, epoch: int, seed: int, augmentation: Augmentation, out: np.ndarray | None = None) -> np.ndarray:
+
+def augment(
+    images: np.ndarray, ids: np.ndarray, epoch: int, seed: int, augmentation: Augmentation, out: np.ndarray | None = None
+) -> np.ndarray:
     """Augment a batch of raw images in memory with the kernel that the loaders use.
 
     ``images`` uint8 ``[B, H, W, C]``, ``ids`` int64 ``[B]`` (with ``epoch`` and ``seed`` they choose the random numbers). Returns
     ``[B, C, H, W]``, float32 or uint8 as the augmentation says, written into ``out`` when given. Raises ``ConfigError``.
     """
-    from .kernels import augment_images  # compiled code is loaded when first needed
+    from . import kernels  # compiled code is loaded when first needed
 
-    images = np.ascontiguousarray(images)
+    images, ids = np.ascontiguousarray(images), np.ascontiguousarray(ids, np.int64)
     count, height, width, channels = images.shape
-    augmentation.check_image(height, width)
-    starts = np.arange(count, dtype=np.int64) * (height * width * channels)
-    result = np.empty((count, channels, height, width), augmentation.dtype) if out is None else out
+    side = augmentation.resized_crop
+    shape = (height, width) if side is None else (side, side)
+    augmentation.check_image(*shape)
     table = augmentation.table(channels)
-    augment_images(images.reshape(-1), starts, np.ascontiguousarray(ids, np.int64), epoch, seed, *augmentation.kernel_arguments(), table, result)
+    pixels, starts = images.reshape(-1), np.arange(count, dtype=np.int64) * (height * width * channels)
+    result = np.empty((count, channels, *shape), augmentation.dtype) if out is None else out
+    if side is None:
+        kernels.augment_images(pixels, starts, ids, epoch, seed, *augmentation.kernel_arguments, table, result)
+    else:
+        heights, widths = np.full(count, height), np.full(count, width)
+        kernels.crop_pictures(pixels, starts, heights, widths, ids, epoch, seed, *augmentation.crop_arguments, table, result)
     return result
 
 

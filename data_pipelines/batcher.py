@@ -179,7 +179,9 @@ class Batcher:
         if weights is not None:
             weights = np.array(weights, np.float32)
             if weights.shape != np.shape(ids) or not np.isfinite(weights).all() or (weights < 0).any():
-                raise UserError(f"weights are finite, not negative and one per id; given {list(weights.shape)} for {list(np.shape(ids))} ids")
+                raise UserError(
+                    f"weights are finite, not negative and one per id; given {list(weights.shape)} for {list(np.shape(ids))} ids"
+                )
         return _Stream(np.array(ids), weights, self._loader.serve(ids, epoch), start)
 
 

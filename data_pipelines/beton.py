@@ -135,9 +135,16 @@ def read_layout(path: Path, fields: Mapping[str, Field]) -> BetonLayout:
             pointers = pointers["data_ptr"]
         expected = _sizes(fields[name], count)
         mine = table[i :: len(stored)]
-        whole = (mine["ptr"] == pointers) & (mine["size"] == expected) & (pointers >= metadata.nbytes) & (pointers + mine["size"] <= table_start)
+        whole = (
+            (mine["ptr"] == pointers)
+            & (mine["size"] == expected)
+            & (pointers >= metadata.nbytes)
+            & (pointers + mine["size"] <= table_start)
+        )
         if not whole.all():
-            raise DataError(f"{path.name}: field {name!r} of example {int(np.argmin(whole))} points outside its place: truncated or overwritten")
+            raise DataError(
+                f"{path.name}: field {name!r} of example {int(np.argmin(whole))} points outside its place: truncated or overwritten"
+            )
         starts[name], sizes[name] = pointers.astype(np.int64), expected
     return BetonLayout(count, columns, starts, sizes)
 
@@ -159,7 +166,13 @@ def _check_field(name: str, field: Field) -> None:
     if field.kind is FieldKind.INT:
         fine, expected = values.dtype == np.int64 and values.ndim == 1, "int64 [n]"
     elif field.kind is FieldKind.IMAGE:
-        fine = values.dtype == np.uint8 and values.ndim == 4 and values.shape[3] == 3 and 0 < min(values.shape) and max(values.shape[1:3]) <= _MAX_SIDE
+        fine = (
+            values.dtype == np.uint8
+            and values.ndim == 4
+            and values.shape[3] == 3
+            and min(values.shape) > 0
+            and max(values.shape[1:3]) <= _MAX_SIDE
+        )
         expected = "uint8 [n, height, width, 3]"
     elif field.kind is FieldKind.JPEG:
         fine, expected = values.dtype == np.uint8 and values.ndim == 1 and field.offsets is not None, "uint8 [bytes] with offsets"

@@ -19,8 +19,6 @@ import torch
 from numba.extending import is_jitted
 
 from ..suite.errors import LoaderError
-from .dataset import FieldKind
-from .kernels import decode_array, decode_image, decode_int
 
 __all__ = ["FfcvPipeline"]
 
@@ -68,8 +66,6 @@ def _compile(code: Callable[..., Any], signature: Any = None) -> Callable[..., A
 Compiler.set_num_threads = _set_num_threads
 Compiler.compile = _compile
 
-_KERNELS = {FieldKind.IMAGE: decode_image, FieldKind.INT: decode_int, FieldKind.ARRAY: decode_array}
-
 
 class _Decoder(Operation):  # type: ignore[misc]
     """An FFCV decoder that is one of our kernels; its memory is given at each call instead of by FFCV's ring of buffers."""
@@ -87,13 +83,13 @@ class _Decoder(Operation):  # type: ignore[misc]
 
 @final
 class FfcvPipeline:
-    """The compiled pipeline of one ``.beton`` with these ``fields``: ``kinds`` names those to decode, the others are not read.
+    """The compiled pipeline of one ``.beton`` with these ``fields``: ``operations`` decode some, the others are not read.
 
     Safe to run from several threads at once. The file must have passed ``read_layout``: FFCV checks nothing.
     """
 
-    def __init__(self, path: Path, fields: Iterable[str], kinds: Mapping[str, FieldKind]) -> None:
-        pipelines = {name: PipelineSpec(name, decoder=_Decoder(_KERNELS[kind])) for name, kind in kinds.items()}
+    def __init__(self, path: Path, fields: Iterable[str], operations: Mapping[str, Callable[..., Any]]) -> None:
+        pipelines = {name: PipelineSpec(name, decoder=_Decoder(operation)) for name, operation in operations.items()}
         self._loader = Loader(
             str(path),
             batch_size=1,
@@ -107,11 +103,12 @@ class FfcvPipeline:
         context = self._loader.memory_manager.schedule_epoch([])
         context.__enter__()
         memory_map, *rest = context.state
-        self._storage = (np.asarray(memory_map), *rest)
-        self._nodes = {name: self._loader.graph.leaf_nodes[name].id for name in kinds}
+        self.bytes = np.asarray(memory_map)
+        self._storage = (self.bytes, *rest)
+        self._nodes = {name: self._loader.graph.leaf_nodes[name].id for name in operations}
 
     def run(self, ids: np.ndarray, memory: Mapping[str, Any]) -> None:
-        """Decode the examples ``ids`` (int64 ``[n]``, all inside the file) into ``memory``, per field what its kernel takes."""
+        """Decode the examples ``ids`` (int64 ``[n]``, all inside the file) into ``memory``, per field what its operation takes."""
         stages, _ = self._loader.code
         arguments: dict[str, Any] = {"batch_indices": ids, "metadata": self._loader.reader.metadata, "storage_state": self._storage}
         for name, node in self._nodes.items():

@@ -12,13 +12,13 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 def jpeg_size(encoded: np.ndarray) -> tuple[int, int]:
     """``(height, width)`` in pixels of an encoded JPEG, uint8 ``[bytes]``; ``ValueError`` when it is none."""
-    data = encoded[:].tobytes()
-    if not data.startswith(b"\xff\xd8"):
-        raise ValueError(f"not a JPEG: begins with {data[:2].hex() or 'nothing'}, expected ffd8")
+    data = memoryview(np.ascontiguousarray(encoded))
+    if bytes(data[:2]) != b"\xff\xd8":
+        raise ValueError(f"not a JPEG: begins with {bytes(data[:2]).hex() or 'nothing'}, expected ffd8")
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in _FRAMES:
             return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        at += 2 + size
+        at += 2 + size if marker != 0xFF else 1  # fill bytes may precede a marker
     raise ValueError("not a JPEG: no frame header")

@@ -9,29 +9,30 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, Self, cast, final
 
 import numpy as np
 from torch import Tensor
 
-from ..suite.errors import ConfigError, DataMissing, LoaderError, TimetrialError, UserError, unknown_name
+from ..suite.errors import ConfigError, DataMissing, LoaderError, TimetrialError, UserError
 from . import kernels
 from .augment import Augmentation
 from .beton import ffcv_available, read_layout
 from .buffers import BufferPool
-from .dataset import Field, FieldKind, Split
+from .columns import Column, columns_of
+from .dataset import FieldKind, Split
+from .decoder import decode_slowly, decoder_address
+from .jpeg import jpeg_size
 
 __all__ = ["Chunk", "FfcvLoader", "Loader", "TorchLoader", "make_loader"]
 
 _CHUNK_BYTES = 4 << 20
 _MAX_CHUNK = 1 << 15
-IMAGE_FIELD = "image"
-TOKENS_FIELD = "tokens"
 
 
 @dataclass(frozen=True)
@@ -43,26 +44,6 @@ class Chunk:
 
     ids: np.ndarray
     fields: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One field on its way from the file to the model: it arrives as ``[n, *shape]`` of ``dtype``.
-
-    ``augmentation`` is what applies to this field alone; ``table`` is its pixel table (pictures only).
-    """
-
-    name: str
-    field: Field
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    augmentation: Augmentation
-    table: np.ndarray | None = None
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one stored example, the same for all (not so for JPEG)."""
-        return int(self.field.values[:1].nbytes)
 
 
 class Loader(ABC):
@@ -87,8 +68,9 @@ class Loader(ABC):
         if not 0 <= seed < 1 << 63:
             raise ConfigError(f"a loader's seed is an integer from 0 to 2**63 - 1, given {seed}")
         self.count = len(split)
-        self.columns = _columns(split, fields, augmentation or Augmentation())
-        self.chunk_size = chunk_size or _default_chunk(self.columns, self.count)
+        self.columns = columns_of(split, fields, augmentation or Augmentation())
+        fitting = _CHUNK_BYTES // sum(column.served_bytes for column in self.columns)
+        self.chunk_size = max(1, min(fitting, _MAX_CHUNK, self.count)) if chunk_size is None else chunk_size
         if self.chunk_size < 1:
             raise ConfigError(f"chunk_size must be at least 1, given {chunk_size}")
         self._seed = seed
@@ -142,16 +124,42 @@ class Loader(ABC):
                 future.cancel()
 
     def _prepare(self, ids: np.ndarray, epoch: int) -> Chunk:
-        arrays, tensors = {}, {}
+        outputs, tensors = {}, {}
         for column in self.columns:
-            arrays[column.name], tensors[column.name] = self._pool.take(len(ids), self.chunk_size, column.shape, column.dtype)
+            array, tensors[column.name] = self._pool.take(len(ids), self.chunk_size, column.shape, column.dtype)
+            stored = column.field.values
+            outputs[column.name] = np.empty((len(ids), *stored.shape[1:]), stored.dtype) if column.is_windowed else array
         try:
-            self._read(ids, epoch, arrays)
+            self._read(ids, epoch, outputs)
+            for column in self.columns:
+                if column.is_windowed:
+                    windows = tensors[column.name].numpy()
+                    kernels.gather_windows(outputs[column.name], ids, epoch, self._seed, column.augmentation.train, windows)
         except TimetrialError:
             raise
         except Exception as error:
             raise LoaderError(f"reading examples {ids[0]} … failed in epoch {epoch}: {type(error).__name__}: {error}") from error
         return Chunk(ids, tensors)
+
+    def _decode_slowly(
+        self,
+        column: Column,
+        source: np.ndarray,
+        starts: np.ndarray,
+        sizes: np.ndarray,
+        ids: np.ndarray,
+        epoch: int,
+        failed: np.ndarray,
+        out: np.ndarray,
+    ) -> None:
+        """Decode the pictures that ``failed`` marks with Pillow, which reads what libturbojpeg refuses or only warns about."""
+        for i in np.flatnonzero(failed):
+            try:
+                pixels = decode_slowly(source[starts[i] : starts[i] + sizes[i]])
+            except LoaderError as error:
+                raise LoaderError(f"example {ids[i]}, field {column.name!r}: {error}") from error
+            crop = (ids[i], epoch, self._seed, *column.augmentation.crop_arguments, column.table, out[i])
+            kernels.crop_picture(pixels.reshape(-1), 0, *pixels.shape[:2], *crop)
 
     def _checked(self, order: np.ndarray) -> np.ndarray:
         ids = np.asarray(order)
@@ -174,12 +182,30 @@ class TorchLoader(Loader):
 
     def _read(self, ids: np.ndarray, epoch: int, outputs: Mapping[str, np.ndarray]) -> None:
         for column in self.columns:
-            out, source = outputs[column.name], self._bytes[column.name]
+            source, out = self._bytes[column.name], outputs[column.name]
+            if column.field.offsets is not None:
+                self._read_encoded(column, source, ids, epoch, out)
+                continue
             starts = ids * column.row_bytes
-            if column.field.kind is FieldKind.IMAGE:
-                kernels.augment_images(source, starts, ids, epoch, self._seed, *column.augmentation.kernel_arguments(), column.table, out)
+            random = (ids, epoch, self._seed)
+            if column.field.kind is not FieldKind.IMAGE:
+                kernels.gather_rows(source, starts, _as_bytes(out))
+            elif column.is_cropped:
+                height, width = (np.full(len(ids), side) for side in column.field.values.shape[1:3])
+                kernels.crop_pictures(source, starts, height, width, *random, *column.augmentation.crop_arguments, column.table, out)
             else:
-                kernels.gather_rows(source, starts, out.reshape(len(ids), -1).view(np.uint8))
+                kernels.augment_images(source, starts, *random, *column.augmentation.kernel_arguments, column.table, out)
+
+    def _read_encoded(self, column: Column, source: np.ndarray, ids: np.ndarray, epoch: int, out: np.ndarray) -> None:
+        offsets = cast(np.ndarray, column.field.offsets)
+        starts, ends = np.asarray(offsets[ids]), np.asarray(offsets[ids + 1])
+        failed = np.ones(len(ids), np.bool_)
+        if decoder_address():
+            sizes = np.array([jpeg_size(source[start:end]) for start, end in zip(starts, ends, strict=True)])
+            heights, widths = np.ascontiguousarray(sizes.T)
+            crop = (epoch, self._seed, *column.augmentation.crop_arguments, column.table, out, failed)
+            kernels.crop_jpegs(source, starts, ends - starts, heights, widths, ids, decoder_address(), *crop)
+        self._decode_slowly(column, source, starts, ends - starts, ids, epoch, failed, out)
 
 
 @final
@@ -194,21 +220,28 @@ class FfcvLoader(Loader):
         if split.beton is None or not split.beton.is_file():
             raise DataMissing(f"split {split.name!r} has no FFCV file; `timetrial prepare WORKLOAD` writes it where FFCV is installed")
         self._layout = read_layout(split.beton, split.fields)
-        from .ffcv_guards import FfcvPipeline  # the import of FFCV takes seconds and is paid only here
+        from .ffcv_guards import FfcvPipeline  # the import of FFCV takes a second and is paid only here
 
-        self._pipeline = FfcvPipeline(split.beton, split.fields, {column.name: column.field.kind for column in self.columns})
+        self._pipeline = FfcvPipeline(split.beton, split.fields, {column.name: _operation(column) for column in self.columns})
 
     def _read(self, ids: np.ndarray, epoch: int, outputs: Mapping[str, np.ndarray]) -> None:
+        failed = np.zeros(len(ids), np.bool_)
         memory: dict[str, Any] = {}
         for column in self.columns:
-            out = outputs[column.name]
-            if column.field.kind is FieldKind.IMAGE:
-                memory[column.name] = (out, column.table, epoch, self._seed, *column.augmentation.kernel_arguments())
-            elif column.field.kind is FieldKind.INT:
-                memory[column.name] = out
+            out, random = outputs[column.name], (epoch, self._seed)
+            if column.is_cropped:
+                decoder = decoder_address() if column.field.kind is FieldKind.JPEG else 0
+                crop = (column.table, *random, *column.augmentation.crop_arguments)
+                memory[column.name] = (out, failed, self._layout.sizes[column.name], decoder, *crop)
+            elif column.field.kind is FieldKind.IMAGE:
+                memory[column.name] = (out, column.table, *random, *column.augmentation.kernel_arguments)
             else:
-                memory[column.name] = out.reshape(len(ids), -1).view(np.uint8)
+                memory[column.name] = out if column.field.kind is FieldKind.INT else _as_bytes(out)
         self._pipeline.run(ids, memory)
+        for column in self.columns:
+            if column.field.kind is FieldKind.JPEG:
+                starts, sizes = self._layout.starts[column.name][ids], self._layout.sizes[column.name][ids]
+                self._decode_slowly(column, self._pipeline.bytes, starts, sizes, ids, epoch, failed, outputs[column.name])
 
 
 def make_loader(kind: Literal["auto", "ffcv", "torch"], split: Split, *arguments: Any, **options: Any) -> Loader:
@@ -223,29 +256,17 @@ def make_loader(kind: Literal["auto", "ffcv", "torch"], split: Split, *arguments
     return TorchLoader(split, *arguments, **options)
 
 
-def _columns(split: Split, names: Sequence[str] | None, augmentation: Augmentation) -> tuple[Column, ...]:
-    names = list(split.fields) if names is None else list(names)
-    for name in names:
-        if name not in split.fields:
-            raise unknown_name("field", name, split.fields)
-    if augmentation.concerns_images and IMAGE_FIELD not in names:
-        raise ConfigError(f"the augmentation is for a field {IMAGE_FIELD!r}; served are {', '.join(names)}")
-    if augmentation.window is not None and TOKENS_FIELD not in names:
-        raise ConfigError(f"a window is cut from a field {TOKENS_FIELD!r}; served are {', '.join(names)}")
-    return tuple(_column(name, split.fields[name], augmentation) for name in names)
+def _as_bytes(rows: np.ndarray) -> np.ndarray:
+    """The same memory as uint8 ``[n, bytes of a row]``."""
+    return rows.reshape(len(rows), -1).view(np.uint8)
 
 
-def _column(name: str, field: Field, augmentation: Augmentation) -> Column:
-    values = field.values
-    if field.kind is FieldKind.IMAGE:
-        if name != IMAGE_FIELD:  # a mask moves with its picture, but keeps its values
-            augmentation = replace(augmentation, mean=None, std=None, cutout=0)
-        height, width, channels = values.shape[1:]
-        augmentation.check_image(height, width)
-        return Column(name, field, (channels, height, width), augmentation.dtype, augmentation, augmentation.table(channels))
-    return Column(name, field, values.shape[1:], values.dtype, Augmentation())
-
-
-def _default_chunk(columns: Sequence[Column], count: int) -> int:
-    row_bytes = sum(int(np.prod(column.shape)) * column.dtype.itemsize for column in columns)
-    return max(1, min(_CHUNK_BYTES // max(row_bytes, 1), _MAX_CHUNK, count))
+def _operation(column: Column) -> Callable[..., Any]:
+    """The compiled FFCV operation that reads a column."""
+    if column.is_cropped:
+        operation = kernels.decode_crop
+    else:
+        operation = {FieldKind.IMAGE: kernels.decode_image, FieldKind.INT: kernels.decode_int, FieldKind.ARRAY: kernels.decode_array}[
+            column.field.kind
+        ]
+    return cast(Callable[..., Any], operation)
