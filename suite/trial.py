@@ -7,6 +7,7 @@ evaluate on the harness' copy (free), checkpoint and log (free).
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -257,6 +258,7 @@ class Trial:
     def _open_device(self) -> None:
         from lightning_fabric import Fabric
 
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every precision on stderr
         threads = self.plan.threads or machine.cpu_count()
         torch.set_num_threads(threads)
         self.fabric = Fabric(accelerator="auto", devices=1, precision=self.plan.workload.precision)  # type: ignore[arg-type]
