@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timetrial.data_pipelines.curation.density import allocate, allocate_real
@@ -26,6 +26,7 @@ from timetrial.data_pipelines.curation.samplers import (
 from timetrial.data_pipelines.curation.selection import kept_count
 from timetrial.suite.errors import ConfigError, DataError, UnknownName
 
+PATIENT = settings(deadline=None)  # machines are shared: how long an example takes is no property of the code
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=8).filter(sum)
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
 
@@ -48,6 +49,7 @@ def test_a_keep_fraction_outside_zero_to_one_is_refused(keep_fraction):
         kept_count(10, keep_fraction)
 
 
+@PATIENT
 @given(SIZES, st.floats(0, 1))
 def test_shares_are_proportional_up_to_one_and_sum_to_the_budget(sizes, fraction):
     sizes = np.array(sizes)
@@ -58,6 +60,7 @@ def test_shares_are_proportional_up_to_one_and_sum_to_the_budget(sizes, fraction
     assert (np.abs(parts - sizes * budget / sizes.sum()) < 1).all()
 
 
+@PATIENT
 @given(SIZES, st.floats(0, 1))
 def test_water_filling_is_max_min_fair(sizes, fraction):
     sizes = np.array(sizes)
@@ -71,6 +74,7 @@ def test_water_filling_is_max_min_fair(sizes, fraction):
         assert parts[short].min() >= parts.max() - 1
 
 
+@PATIENT
 @given(SIZES)
 def test_water_filling_equals_the_sparse_first_allocation_up_to_remainders(sizes):
     """The coverage paper walks from the sparsest stratum up, each taking its even share of what is left."""
@@ -91,6 +95,7 @@ def test_a_budget_that_cannot_be_met_is_refused(split, budget):
         split(np.array([1, 2, 3]), budget)
 
 
+@PATIENT
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=5).filter(sum), st.data())
 def test_integer_allocation_is_the_optimum_of_all_integer_allocations(most, data):
     most = np.array(most)
@@ -105,6 +110,7 @@ def test_integer_allocation_is_the_optimum_of_all_integer_allocations(most, data
     assert float(np.square(found - target).sum()) == pytest.approx(best, abs=1e-9)
 
 
+@PATIENT
 @given(st.lists(st.floats(0, 50), min_size=2, max_size=6), st.data())
 def test_real_allocation_satisfies_its_optimality_conditions(target, data):
     target = np.array(target)
@@ -131,6 +137,7 @@ def options_for(name, n):
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
+@PATIENT
 @given(values=SCORES, fraction=st.floats(0.01, 1), shape=st.sampled_from(["any", "constant", "negative", "outlier"]))
 def test_every_sampler_meets_its_budget_exactly_whatever_the_scores(name, values, fraction, shape):
     score = np.array(values)
@@ -171,6 +178,7 @@ def test_the_direction_of_top_is_higher_is_kept_and_its_reversal_keeps_the_oppos
     assert set(top(-score, 5)).isdisjoint(top(score, 5))
 
 
+@PATIENT
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=40), st.integers(1, 60))
 def test_strata_partition_everything_also_negative_scores(values, strata):
     members = coverage_strata(np.array(values) - 10, strata)

@@ -8,13 +8,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from timetrial.data_pipelines.curation import scores
 from timetrial.suite.errors import ConfigError
 
+PATIENT = settings(deadline=None)  # machines are shared: how long an example takes is no property of the code
 LOGITS = hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(2, 6)), elements=st.floats(-30, 30))
 
 
@@ -23,6 +24,7 @@ def random_problem(n=40, classes=4, features=7, seed=0):
     return scores.probabilities(rng.normal(size=(n, classes)) * 3), rng.integers(classes, size=n), rng.normal(size=(n, features))
 
 
+@PATIENT
 @given(LOGITS, st.randoms(use_true_random=False))
 def test_el2n_lies_between_zero_and_root_two(logits, draw):
     y = np.array([draw.randrange(logits.shape[1]) for _ in logits])
@@ -80,6 +82,7 @@ def test_forgetting_counts_right_to_wrong_and_puts_the_never_learned_first():
     assert scores.forgetting(correct).tolist() == list(traces.values())
 
 
+@PATIENT
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 8), st.integers(1, 6))))
 def test_nothing_is_forgotten_more_often_than_never_learned(correct):
     value = scores.forgetting(correct)

@@ -166,7 +166,7 @@ class Selection:
     def read(cls, path: Path) -> Selection:
         """Read a selection file. ``DataError`` when it is no selection, truncated, altered, or its digest does not fit its ids."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             header = json.loads(arrays["header"].tobytes())
             if header["format"] != FORMAT:
