@@ -1,11 +1,12 @@
 """Debian packages that `make` needs beside Python: finds what is missing, installs it where it may, says in one line what is not.
 
-`python .ci/system_packages.py build` for the environment and FFCV, `... browser` for the browser tests. Standard library only.
-Exits 1 only when nothing can work without the missing package.
+`python .ci/system_packages.py venv` for the environment, `... ffcv` to build and load FFCV, `... browser` for the browser tests.
+Standard library only. Exits 1 when something stays missing; what that means is in the line that it prints.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -24,7 +25,7 @@ def _links(library: str) -> bool:
     environment = {**os.environ, "PKG_CONFIG_PATH": f"{SHIM}:{os.environ.get('PKG_CONFIG_PATH', '')}"}
     try:
         return subprocess.run(["pkg-config", "--exists", library], env=environment, check=False).returncode == 0
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -32,18 +33,37 @@ def _header(name: str) -> Callable[[], bool]:
     return lambda: any((Path(root) / "opencv2" / name).exists() for root in ("/usr/include/opencv4", "/usr/local/include/opencv4"))
 
 
-# Debian package -> whether what it brings is there already, from whichever source
-BUILD: dict[str, Callable[[], bool]] = {
-    "python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None,
-    "python3-dev": lambda: (Path(sysconfig.get_path("include")) / "Python.h").exists(),
-    "g++": lambda: shutil.which("g++") is not None,
-    "pkg-config": lambda: shutil.which("pkg-config") is not None,
-    "libopencv-core-dev": _header("core.hpp"),
-    "libopencv-imgproc-dev": _header("imgproc.hpp"),
-    "libturbojpeg0-dev": lambda: _links("libturbojpeg"),
+def _loads(library: str) -> Callable[[], bool]:
+    def present() -> bool:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            return False
+        return True
+
+    return present
+
+
+# What for -> Debian package -> whether what it brings is there already, from whichever source
+PACKAGES: dict[str, dict[str, Callable[[], bool]]] = {
+    "venv": {"python3-venv": lambda: importlib.util.find_spec("ensurepip") is not None},
+    "ffcv": {
+        "python3-dev": lambda: (Path(sysconfig.get_path("include")) / "Python.h").exists(),
+        "g++": lambda: shutil.which("g++") is not None,
+        "pkg-config": lambda: shutil.which("pkg-config") is not None,
+        "libopencv-core-dev": _header("core.hpp"),
+        "libopencv-imgproc-dev": _header("imgproc.hpp"),
+        "libturbojpeg0-dev": lambda: _links("libturbojpeg"),
+        "libgl1": _loads("libGL.so.1"),  # this and the next are what opencv-python, which FFCV imports, links to
+        "libglib2.0-0": _loads("libgthread-2.0.so.0"),
+    },
+    "browser": {"chromium": lambda: any(shutil.which(name) for name in CHROMIUM_NAMES)},
 }
-BROWSER: dict[str, Callable[[], bool]] = {"chromium": lambda: any(shutil.which(name) for name in CHROMIUM_NAMES)}
-CONSEQUENCES = {"build": "going on without FFCV: everything runs on the torch loader", "browser": "going on without the browser tests"}
+CONSEQUENCES = {
+    "venv": "then run make again",
+    "ffcv": "going on without FFCV: everything runs on the torch loader",
+    "browser": "going on without the browser tests",
+}
 
 
 def apt_prefix(*, root: bool, apt: bool, sudo_works: Callable[[], bool]) -> list[str] | None:
@@ -72,8 +92,8 @@ def _install(prefix: Sequence[str], packages: Sequence[str]) -> None:
             print(f"system packages: apt-get failed: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}", file=sys.stderr)
 
 
-def main(kind: str) -> int:
-    packages = {"build": BUILD, "browser": BROWSER}[kind]
+def main(purpose: str) -> int:
+    packages = PACKAGES[purpose]
     wanted = missing(packages)
     if not wanted:
         return 0
@@ -86,12 +106,10 @@ def main(kind: str) -> int:
         wanted = missing(packages)
     if not wanted:
         return 0
-    remedy = f"missing {' '.join(wanted)}; install with: sudo apt-get install -y --no-install-recommends {' '.join(wanted)}"
-    if "python3-venv" in wanted:
-        print(f"system packages: {remedy}; then run make again", file=sys.stderr)
-        return 1
-    print(f"system packages: {remedy}; {CONSEQUENCES[kind]}", file=sys.stderr)
-    return 0
+    names = " ".join(wanted)
+    remedy = f"missing {names}; install with: sudo apt-get install -y --no-install-recommends {names}"
+    print(f"system packages: {remedy}; {CONSEQUENCES[purpose]}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

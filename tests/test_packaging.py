@@ -145,29 +145,30 @@ def test_only_who_may_calls_apt():
 
 
 def test_missing_packages_are_told_in_one_line_with_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(system_packages, "BUILD", {"g++": lambda: True, "libx-dev": lambda: False, "liby-dev": lambda: False})
+    table = {"g++": lambda: True, "libx-dev": lambda: False, "liby-dev": lambda: False}
+    monkeypatch.setitem(system_packages.PACKAGES, "ffcv", table)
     monkeypatch.setattr(system_packages, "apt_prefix", lambda **_: None)
-    assert system_packages.main("build") == 0
+    assert system_packages.main("ffcv") == 1
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "sudo apt-get install -y --no-install-recommends libx-dev liby-dev; going on without FFCV" in line
 
 
-def test_without_venv_nothing_can_go_on(monkeypatch, capsys):
-    monkeypatch.setattr(system_packages, "BUILD", {"python3-venv": lambda: False})
-    monkeypatch.setattr(system_packages, "apt_prefix", lambda **_: None)
-    assert system_packages.main("build") == 1
-    assert "run make again" in capsys.readouterr().err
-
-
 def test_what_is_missing_is_installed_where_allowed(monkeypatch, capsys):
     installed = []
-    monkeypatch.setattr(system_packages, "BROWSER", {"chromium": lambda: bool(installed)})
+    monkeypatch.setitem(system_packages.PACKAGES, "browser", {"chromium": lambda: bool(installed)})
     monkeypatch.setattr(system_packages, "apt_prefix", lambda **_: ["sudo", "-n"])
     monkeypatch.setattr(system_packages, "_install", lambda prefix, packages: installed.append((prefix, packages)))
     assert system_packages.main("browser") == 0
     assert installed == [(["sudo", "-n"], ["chromium"])]
     assert capsys.readouterr().err == "system packages: installing chromium\n"
+
+
+def test_an_apt_that_fails_is_told_and_still_names_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(system_packages.PACKAGES, "ffcv", {"libx-dev": lambda: False})
+    monkeypatch.setattr(system_packages, "apt_prefix", lambda **_: ["false"])
+    assert system_packages.main("ffcv") == 1
+    assert "missing libx-dev" in capsys.readouterr().err
 
 
 def test_make_says_in_one_line_when_there_is_no_python(tmp_path):
