@@ -187,14 +187,12 @@ class Batcher:
 
 def _join(parts: Sequence[_Piece]) -> Batch:
     """One batch out of several pieces; examples of an epoch without weights count 1 beside weighted ones."""
-    weighted = any(part.weights is not None for part in parts)
-    weights = [torch.ones(len(part), device=_device(part)) if part.weights is None else part.weights for part in parts]
     fields = {name: torch.cat([part.fields[name] for part in parts]) for name in parts[0].fields}
-    return Batch(torch.cat([part.ids for part in parts]), fields, torch.cat(weights) if weighted else None)
-
-
-def _device(piece: _Piece) -> torch.device:
-    return next(iter(piece.fields.values())).device
+    weights = None
+    if any(part.weights is not None for part in parts):
+        device = next(iter(fields.values())).device
+        weights = torch.cat([torch.ones(len(part), device=device) if part.weights is None else part.weights for part in parts])
+    return Batch(torch.cat([part.ids for part in parts]), fields, weights)
 
 
 def _nothing() -> Generator[Chunk, None, None]:

@@ -12,6 +12,7 @@ import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def ffcv_available() -> bool:
     return importlib.util.find_spec("ffcv") is not None
 
 
+@dataclass(frozen=True)
+class BetonLayout:
+    """Where the data of each example lies: per field int64 ``[n]``, bytes from the beginning of the file (INT has none: size 0)."""
+
+    starts: Mapping[str, np.ndarray]
+    sizes: Mapping[str, np.ndarray]
+
+
 def write_beton(path: Path, fields: Mapping[str, Field], *, page_size_bytes: int = _MIN_PAGE_BYTES) -> None:
     """Write fields as one FFCV file, atomically: the file is there whole or not at all.
 
@@ -58,105 +67,99 @@ def write_beton(path: Path, fields: Mapping[str, Field], *, page_size_bytes: int
     as they are (never encoded again), ARRAY ``NDArrayField``. ``page_size_bytes`` is a power of two from 2 MiB; it grows when an
     example is larger. Raises ``DataError`` for fields that FFCV cannot hold, and ``OSError`` when the disk is full.
     """
-    count = _checked_length(fields)
-    sizes = np.stack([_sizes(field, count) for field in fields.values()], axis=1)
+    _check_fields(fields)
+    tables = _tables(fields, _page_bytes(page_size_bytes, fields))
+    for column, (name, field) in enumerate(fields.items()):
+        if field.offsets is not None:
+            _fill_picture_sizes(name, field, tables.metadata[f"f{column}"])
+    with atomic_path(path) as part, part.open("wb") as stream:
+        for block in (tables.header, tables.descriptors, tables.metadata):
+            stream.write(block.tobytes())
+        stream.write(bytes(tables.data_start - stream.tell()))
+        for first, last in tables.pages:
+            inside = tables.starts[first:last] - stream.tell()
+            stream.write(_page(list(fields.values()), inside, tables.sizes[first:last], first, tables.page_bytes))
+        stream.write(tables.allocations.tobytes())
+
+
+def read_layout(path: Path, fields: Mapping[str, Field]) -> BetonLayout:
+    """Check that a file is exactly what ``write_beton`` makes of these fields, all but the data itself, and say where that lies.
+
+    FFCV trusts every pointer, size and type in a file; here each must be what it has to be. (Data are covered by the digests that are
+    verified when a dataset is opened.) Raises ``DataError``.
+    """
+    _check_fields(fields)
+    length = path.stat().st_size
+    found_header = _read(path, _HEADER, 1, 0, length)
+    tables = _tables(fields, _page_bytes(int(found_header["page_size"][0]), fields))
+    metadata_start = tables.header.nbytes + tables.descriptors.nbytes
+    table_start = int(tables.header["alloc_table_ptr"][0])
+    metadata = _read(path, tables.metadata.dtype, len(tables.metadata), metadata_start, length)
+    for column, field in enumerate(fields.values()):
+        if field.offsets is not None:  # the size of an encoded picture is known to the picture alone
+            for side in ("height", "width"):
+                tables.metadata[f"f{column}"][side] = np.maximum(metadata[f"f{column}"][side], 1)
+    checks = {
+        "header": (found_header, tables.header),
+        "field table": (_read(path, _DESCRIPTOR, len(fields), tables.header.nbytes, length), tables.descriptors),
+        "metadata": (metadata, tables.metadata),
+        "allocation table": (_read(path, _ALLOCATION, tables.allocations.size, table_start, length), tables.allocations),
+    }
+    for name, (found, expected) in checks.items():
+        if found.tobytes() != expected.tobytes():
+            raise DataError(f"{path.name} is not the FFCV file of this dataset, or is damaged: its {name} differs from what was written")
+    if length != table_start + tables.allocations.nbytes:
+        raise DataError(f"{path.name} is {length} bytes long, expected {table_start + tables.allocations.nbytes}")
+    columns = [(name, np.ascontiguousarray(tables.starts[:, i]), np.ascontiguousarray(tables.sizes[:, i])) for i, name in enumerate(fields)]
+    return BetonLayout({name: starts for name, starts, _ in columns}, {name: sizes for name, _, sizes in columns})
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Everything in a file but its data: four tables as they are stored, and what follows from them.
+
+    ``starts`` and ``sizes`` int64 ``[n, fields]`` in bytes; ``pages``: the examples ``first .. last - 1`` of each page.
+    """
+
+    header: np.ndarray
+    descriptors: np.ndarray
+    metadata: np.ndarray
+    allocations: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+    pages: list[tuple[int, int]]
+    data_start: int
+    page_bytes: int
+
+
+def _tables(fields: Mapping[str, Field], page_bytes: int) -> _Tables:
+    sizes = np.stack([_sizes(field) for field in fields.values()], axis=1)
     totals = sizes.sum(axis=1)
-    page_bytes = _page_bytes(page_size_bytes, int(totals.max()))
     descriptors = np.concatenate([_descriptor(name, field) for name, field in fields.items()])
-    metadata = np.zeros(count, _metadata_type(descriptors["type_id"]))
-    data_start = _round_up(_HEADER.itemsize + descriptors.nbytes + metadata.nbytes, page_bytes)
+    metadata = np.zeros(len(sizes), np.dtype([("", _RECORD_OF_TYPE[int(kind)]) for kind in descriptors["type_id"]], align=True))
+    data_start = -(-(_HEADER.itemsize + descriptors.nbytes + metadata.nbytes) // page_bytes) * page_bytes
     pages = _pages(totals, page_bytes)
     starts = np.cumsum(sizes, axis=1) - sizes
     for number, (first, last) in enumerate(pages):
         before = np.cumsum(totals[first:last]) - totals[first:last]
         starts[first:last] += data_start + number * page_bytes + before[:, None]
-    for column, (name, field) in enumerate(fields.items()):
-        _fill_metadata(name, metadata[f"f{column}"], field, starts[:, column])
+    for column, field in enumerate(fields.values()):
+        _fill_metadata(metadata[f"f{column}"], field, starts[:, column])
     stored = [column for column, field in enumerate(fields.values()) if field.kind is not FieldKind.INT]
-    allocations = np.zeros((count, len(stored)), _ALLOCATION)
-    allocations["sample_id"] = np.arange(count)[:, None]
+    allocations = np.zeros((len(sizes), len(stored)), _ALLOCATION)
+    allocations["sample_id"] = np.arange(len(sizes))[:, None]
     allocations["ptr"], allocations["size"] = starts[:, stored], sizes[:, stored]
-    header = np.array((_VERSION, len(fields), page_bytes, count, data_start + len(pages) * page_bytes), _HEADER)
-    with atomic_path(path) as part, part.open("wb") as stream:
-        for block in (header, descriptors, metadata):
-            stream.write(block.tobytes())
-        stream.write(bytes(data_start - stream.tell()))
-        for number, (first, last) in enumerate(pages):
-            inside = starts[first:last] - (data_start + number * page_bytes)
-            stream.write(_page(list(fields.values()), inside, sizes[first:last], first, page_bytes))
-        stream.write(allocations.tobytes())
+    header = np.array([(_VERSION, len(fields), page_bytes, len(sizes), data_start + len(pages) * page_bytes)], _HEADER)
+    return _Tables(header, descriptors, metadata, allocations, starts, sizes, pages, data_start, page_bytes)
 
 
-@dataclass(frozen=True)
-class BetonLayout:
-    """Where each example lies in a file that has passed the structural check.
-
-    ``count`` examples. ``starts`` and ``sizes``: for every field with data (all but INT) int64 ``[n]``, bytes from the beginning of
-    the file. ``columns``: field name to FFCV's column name (``f0``, ``f1``, …) in the metadata.
-    """
-
-    count: int
-    columns: Mapping[str, str]
-    starts: Mapping[str, np.ndarray]
-    sizes: Mapping[str, np.ndarray]
-
-
-def read_layout(path: Path, fields: Mapping[str, Field]) -> BetonLayout:
-    """Check that a file is a whole FFCV file that holds these fields, and say where the examples lie.
-
-    Looks at everything that FFCV trusts blindly (version, field types, shapes, every pointer and size against the file's length);
-    the content itself is covered by the digests of the dataset. Raises ``DataError``, ``DataMissing`` is the caller's.
-    """
-    length = path.stat().st_size
-    header = _read(path, _HEADER, 1, 0, length)[0]
-    if header["version"] != _VERSION or header["num_fields"] != len(fields):
-        raise DataError(
-            f"{path.name} is not the FFCV file of this dataset: expected format {_VERSION} with {len(fields)} fields, "
-            f"given format {header['version']} with {header['num_fields']}"
-        )
-    count = _checked_length(fields)
-    if header["num_samples"] != count:
-        raise DataError(f"{path.name} holds {header['num_samples']} examples, the dataset {count}")
-    descriptors = _read(path, _DESCRIPTOR, len(fields), _HEADER.itemsize, length)
-    for found, (name, field) in zip(descriptors, fields.items(), strict=True):
-        if found.tobytes() != _descriptor(name, field).tobytes():
-            raise DataError(f"{path.name}: field {name!r} is stored with another name, type or shape than the dataset's")
-    metadata = _read(path, _metadata_type(descriptors["type_id"]), count, _HEADER.itemsize + descriptors.nbytes, length)
-    stored = [name for name, field in fields.items() if field.kind is not FieldKind.INT]
-    table_start = int(header["alloc_table_ptr"])
-    table = _read(path, _ALLOCATION, count * len(stored), table_start, length)
-    if table_start + table.nbytes != length:
-        raise DataError(f"{path.name} is {length} bytes long, expected {table_start + table.nbytes}: truncated or overwritten")
-    columns = {name: f"f{i}" for i, name in enumerate(fields)}
-    starts, sizes = {}, {}
-    for i, name in enumerate(stored):
-        pointers = metadata[columns[name]]
-        if fields[name].kind is not FieldKind.ARRAY:
-            pointers = pointers["data_ptr"]
-        expected = _sizes(fields[name], count)
-        mine = table[i :: len(stored)]
-        whole = (
-            (mine["ptr"] == pointers)
-            & (mine["size"] == expected)
-            & (pointers >= metadata.nbytes)
-            & (pointers + mine["size"] <= table_start)
-        )
-        if not whole.all():
-            raise DataError(
-                f"{path.name}: field {name!r} of example {int(np.argmin(whole))} points outside its place: truncated or overwritten"
-            )
-        starts[name], sizes[name] = pointers.astype(np.int64), expected
-    return BetonLayout(count, columns, starts, sizes)
-
-
-def _checked_length(fields: Mapping[str, Field]) -> int:
-    """Number of examples; refuses what the format cannot hold before a byte is written."""
+def _check_fields(fields: Mapping[str, Field]) -> None:
+    """Refuse what the format cannot hold."""
     lengths = {name: len(field) for name, field in fields.items()}
     if not fields or len(set(lengths.values())) != 1 or min(lengths.values()) == 0:
         raise DataError(f"an FFCV file needs fields of one length, at least 1; given {lengths}")
     for name, field in fields.items():
         _check_field(name, field)
-    return next(iter(lengths.values()))
 
 
 def _check_field(name: str, field: Field) -> None:
@@ -175,7 +178,10 @@ def _check_field(name: str, field: Field) -> None:
         )
         expected = "uint8 [n, height, width, 3]"
     elif field.kind is FieldKind.JPEG:
-        fine, expected = values.dtype == np.uint8 and values.ndim == 1 and field.offsets is not None, "uint8 [bytes] with offsets"
+        offsets = field.offsets
+        fine = values.dtype == np.uint8 and values.ndim == 1 and offsets is not None and offsets.dtype == np.int64
+        fine = fine and offsets is not None and offsets[0] == 0 and offsets[-1] == len(values) and bool((np.diff(offsets) > 0).all())
+        expected = "uint8 [bytes] with rising int64 offsets"
     else:
         fine = values.dtype.kind in "biuf" and values.dtype.isnative and values.ndim <= 32 and 0 not in values.shape
         expected = "numbers of a fixed shape"
@@ -183,13 +189,13 @@ def _check_field(name: str, field: Field) -> None:
         raise DataError(f"field {name!r} of kind {field.kind}: expected {expected}, given {values.dtype} {list(values.shape)}")
 
 
-def _sizes(field: Field, count: int) -> np.ndarray:
+def _sizes(field: Field) -> np.ndarray:
     """int64 ``[n]``: bytes of data of each example (0 for INT, which lives in the metadata)."""
     if field.kind is FieldKind.INT:
-        return np.zeros(count, np.int64)
+        return np.zeros(len(field), np.int64)
     if field.offsets is not None:
-        return np.diff(field.offsets).astype(np.int64)
-    return np.full(count, field.values[:1].nbytes, np.int64)
+        return np.diff(field.offsets)
+    return np.full(len(field), field.values[:1].nbytes, np.int64)
 
 
 def _descriptor(name: str, field: Field) -> np.ndarray:
@@ -210,8 +216,8 @@ def _descriptor(name: str, field: Field) -> np.ndarray:
     return descriptor
 
 
-def _fill_metadata(name: str, column: np.ndarray, field: Field, starts: np.ndarray) -> None:
-    """Write one field's metadata in place: its value (INT), or where its data is and how large the picture."""
+def _fill_metadata(column: np.ndarray, field: Field, starts: np.ndarray) -> None:
+    """Write one field's metadata in place: its value (INT), or where its data is and (raw pictures) how large it is."""
     if field.kind is FieldKind.INT:
         column[:] = field.values
     elif field.kind is FieldKind.ARRAY:
@@ -220,12 +226,16 @@ def _fill_metadata(name: str, column: np.ndarray, field: Field, starts: np.ndarr
         column["mode"], column["data_ptr"] = _MODE_OF_KIND[field.kind], starts
         if field.offsets is None:
             column["height"], column["width"] = field.values.shape[1:3]
-        else:
-            for i, (first, last) in enumerate(zip(field.offsets[:-1], field.offsets[1:], strict=True)):
-                try:
-                    column["height"][i], column["width"][i] = jpeg_size(field.values[first:last])
-                except ValueError as error:
-                    raise DataError(f"field {name!r} of example {i}: {error}") from error
+
+
+def _fill_picture_sizes(name: str, field: Field, column: np.ndarray) -> None:
+    """Write the size of each encoded picture in place, from its own header."""
+    offsets = np.asarray(field.offsets)
+    for i, (first, last) in enumerate(pairwise(offsets)):
+        try:
+            column["height"][i], column["width"][i] = jpeg_size(field.values[first:last])
+        except ValueError as error:
+            raise DataError(f"field {name!r} of example {i}: {error}") from error
 
 
 def _pages(totals: np.ndarray, page_bytes: int) -> list[tuple[int, int]]:
@@ -265,18 +275,18 @@ def _example_bytes(field: Field, index: int) -> np.ndarray:
     return np.ascontiguousarray(field.values[index : index + 1]).reshape(-1).view(np.uint8)
 
 
-def _page_bytes(wanted: int, largest: int) -> int:
-    if wanted < _MIN_PAGE_BYTES or wanted > _MAX_PAGE_BYTES or wanted & (wanted - 1):
-        raise DataError(f"page_size_bytes must be a power of two from {_MIN_PAGE_BYTES} to {_MAX_PAGE_BYTES}, given {wanted}")
+def _page_bytes(wanted: int, fields: Mapping[str, Field]) -> int:
+    """The page size: ``wanted``, or the next power of two that holds the largest example."""
+    if not _MIN_PAGE_BYTES <= wanted <= _MAX_PAGE_BYTES or wanted & (wanted - 1):
+        raise DataError(
+            f"the page size of an FFCV file is a power of two from {_MIN_PAGE_BYTES} to {_MAX_PAGE_BYTES} bytes, given {wanted}"
+        )
+    largest = int(np.sum([_sizes(field) for field in fields.values()], axis=0).max())
+    if largest > _MAX_PAGE_BYTES:
+        raise DataError(f"an example of {largest} bytes is larger than the largest FFCV page ({_MAX_PAGE_BYTES} bytes)")
     while wanted < largest:
         wanted *= 2
-    if wanted > _MAX_PAGE_BYTES:
-        raise DataError(f"an example of {largest} bytes is larger than the largest FFCV page ({_MAX_PAGE_BYTES} bytes)")
     return wanted
-
-
-def _metadata_type(type_ids: Any) -> np.dtype[Any]:
-    return np.dtype([("", _RECORD_OF_TYPE[int(type_id)]) for type_id in type_ids], align=True)
 
 
 def _read(path: Path, dtype: np.dtype[Any], count: int, offset: int, length: int) -> np.ndarray:
@@ -284,7 +294,3 @@ def _read(path: Path, dtype: np.dtype[Any], count: int, offset: int, length: int
     if offset + count * dtype.itemsize > length:
         raise DataError(f"{path.name} ends after {length} bytes, in the middle of its tables: truncated or not an FFCV file")
     return np.fromfile(path, dtype=dtype, count=count, offset=offset)
-
-
-def _round_up(value: int, step: int) -> int:
-    return -(-value // step) * step

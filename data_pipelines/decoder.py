@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 from PIL import Image
@@ -39,8 +39,7 @@ def decode_slowly(encoded: np.ndarray) -> np.ndarray:
         raise LoaderError(f"a JPEG of {len(encoded)} bytes cannot be decoded: {error}") from error
 
 
-@intrinsic
-def decode_jpeg(context: Any, decoder: Any, encoded: Any, size: Any, height: Any, width: Any, pixels: Any) -> Any:
+def _decode_jpeg(context: Any, decoder: Any, encoded: Any, size: Any, height: Any, width: Any, pixels: Any) -> Any:
     """Call ``imdecode`` at address ``decoder``: ``size`` bytes at address ``encoded`` to RGB at address ``pixels``; 0 when all went well.
 
     Called by address, not through ctypes, so that what calls it can be cached on disk.
@@ -59,3 +58,6 @@ def decode_jpeg(context: Any, decoder: Any, encoded: Any, size: Any, height: Any
         return builder.call(function, [pointers[0], length, high, wide, pointers[1], high, wide, zero, zero, one, one, zero, zero])
 
     return signature, generate
+
+
+decode_jpeg: Any = intrinsic(_decode_jpeg)

@@ -7,6 +7,7 @@ a loop ends early: our own workers call the compiled stages, with memory of ours
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +32,11 @@ def _harmless_import() -> Iterator[None]:
     (after which a fork is unsafe), and sets torch to one thread for the whole process.
     """
     typed_dict, numba_threads, torch_threads = numba.typed.Dict, numba.set_num_threads, torch.get_num_threads()
-    numba.typed.Dict, numba.set_num_threads = dict, lambda count: None
+    numba.typed.Dict, numba.set_num_threads = dict, lambda n: None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it uses distutils and, in its docstrings, invalid escapes
+            yield
     finally:
         numba.typed.Dict, numba.set_num_threads = typed_dict, numba_threads
         torch.set_num_threads(torch_threads)

@@ -12,7 +12,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 def jpeg_size(encoded: np.ndarray) -> tuple[int, int]:
     """``(height, width)`` in pixels of an encoded JPEG, uint8 ``[bytes]``; ``ValueError`` when it is none."""
-    data = memoryview(np.ascontiguousarray(encoded))
+    data = np.ascontiguousarray(encoded).data
     if bytes(data[:2]) != b"\xff\xd8":
         raise ValueError(f"not a JPEG: begins with {bytes(data[:2]).hex() or 'nothing'}, expected ffd8")
     at = 2

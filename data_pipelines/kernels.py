@@ -166,7 +166,7 @@ def _crop_box(height, width, seed, epoch, example, train):  # type: ignore[no-un
 
 @njit(cache=True, nogil=True)
 def crop_picture(pixels, start, height, width, example, epoch, seed, flip, cutout, train, table, out):  # type: ignore[no-untyped-def]
-    """Crop (at random or in the centre), resize, flip, look up and cut out: one picture at ``start`` of ``pixels`` into ``out`` ``[3, S, S]``."""
+    """Crop (at random or in the centre), resize, flip, look up, cut out: a picture at ``start`` of ``pixels`` into ``out`` [3, S, S]."""
     top, left, rows, columns = _crop_box(height, width, seed, epoch, example, train)
     mirrored = False
     if flip:
@@ -201,9 +201,11 @@ def crop_jpegs(source, starts, sizes, heights, widths, ids, decoder, epoch, seed
 @njit(cache=True, nogil=True)
 def gather_rows(source, starts, out):  # type: ignore[no-untyped-def]
     """Copy ``out.shape[1]`` bytes from each of ``starts``: ``out`` uint8 ``[B, bytes]``."""
-    size = out.shape[1]
+    size, flat = _U(out.shape[1]), out.reshape(-1)
     for i in range(len(starts)):
-        out[i, :] = source[starts[i] : starts[i] + size]
+        at, to = _U(starts[i]), _U(i) * size
+        for j in range(size):
+            flat[to + j] = source[at + j]
 
 
 @njit(cache=True, nogil=True)

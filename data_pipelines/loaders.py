@@ -31,8 +31,10 @@ from .jpeg import jpeg_size
 
 __all__ = ["Chunk", "FfcvLoader", "Loader", "TorchLoader", "make_loader"]
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 8 << 20
 _MAX_CHUNK = 1 << 15
+# An epoch this small is read by the caller: handing it to a thread and back takes longer than reading it.
+_INLINE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ class Loader(ABC):
     """Serves chunks of one split; both implementations are bit-identical. Use as a context manager, or call ``close``.
 
     ``fields``: which fields to serve (None: all). ``seed`` with the epoch and the example's id chooses the augmentation.
-    ``chunk_size``: examples per chunk (None: about 4 MiB a chunk). ``workers``: threads that prepare chunks, each a whole one.
+    ``chunk_size``: examples per chunk (None: about 8 MiB a chunk, in whole batches of ``batch_size``, so that no batch is copied).
+    ``workers``: threads that prepare chunks, each a whole one.
     Raises ``ConfigError`` for an augmentation that does not fit the fields.
     """
 
@@ -62,23 +65,26 @@ class Loader(ABC):
         seed: int = 0,
         chunk_size: int | None = None,
         workers: int = 1,
+        batch_size: int = 1,
     ) -> None:
-        if workers < 1:
-            raise ConfigError(f"workers must be at least 1, given {workers}")
+        for name, value in (("chunk_size", chunk_size), ("workers", workers), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, given {value}")
         if not 0 <= seed < 1 << 63:
             raise ConfigError(f"a loader's seed is an integer from 0 to 2**63 - 1, given {seed}")
         self.count = len(split)
         self.columns = columns_of(split, fields, augmentation or Augmentation())
-        fitting = _CHUNK_BYTES // sum(column.served_bytes for column in self.columns)
-        self.chunk_size = max(1, min(fitting, _MAX_CHUNK, self.count)) if chunk_size is None else chunk_size
-        if self.chunk_size < 1:
-            raise ConfigError(f"chunk_size must be at least 1, given {chunk_size}")
+        served_bytes = sum(column.served_bytes for column in self.columns)
+        fitting = min(_CHUNK_BYTES // served_bytes, _MAX_CHUNK, self.count)
+        self.chunk_size = max(1, fitting // batch_size) * batch_size if chunk_size is None else chunk_size
         self._seed = seed
         self._workers = workers
+        self._inline = self.count * served_bytes <= _INLINE_BYTES
         self._pool = BufferPool(keep=workers + 2)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="timetrial-loader")
         self._process = os.getpid()
         self._closed = False
+        self._open(split)
 
     def serve(self, order: np.ndarray, epoch: int) -> Generator[Chunk, None, None]:
         """Start reading and return the chunks of ``order`` one by one, the last one possibly shorter.
@@ -91,6 +97,8 @@ class Loader(ABC):
         if self._closed or os.getpid() != self._process:
             raise LoaderError("this loader is closed" if self._closed else "a loader does not survive a fork; make one in each process")
         pieces = iter([ids[first : first + self.chunk_size] for first in range(0, len(ids), self.chunk_size)])
+        if self._inline:
+            return (self._prepare(piece, epoch) for piece in pieces)
         pending = deque(self._submit(piece, epoch) for piece in islice(pieces, self._workers))
         return self._chunks(pieces, pending, epoch)
 
@@ -104,6 +112,10 @@ class Loader(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
+
+    @abstractmethod
+    def _open(self, split: Split) -> None:
+        """Open the split's file or arrays; the columns are known."""
 
     @abstractmethod
     def _read(self, ids: np.ndarray, epoch: int, outputs: Mapping[str, np.ndarray]) -> None:
@@ -159,7 +171,7 @@ class Loader(ABC):
             except LoaderError as error:
                 raise LoaderError(f"example {ids[i]}, field {column.name!r}: {error}") from error
             crop = (ids[i], epoch, self._seed, *column.augmentation.crop_arguments, column.table, out[i])
-            kernels.crop_picture(pixels.reshape(-1), 0, *pixels.shape[:2], *crop)
+            kernels.crop_picture(pixels.reshape(-1), 0, pixels.shape[0], pixels.shape[1], *crop)
 
     def _checked(self, order: np.ndarray) -> np.ndarray:
         ids = np.asarray(order)
@@ -176,8 +188,7 @@ class Loader(ABC):
 class TorchLoader(Loader):
     """Reads the split's memory-mapped arrays: the oracle, the baseline, and the loader wherever FFCV cannot be built."""
 
-    def __init__(self, split: Split, *arguments: Any, **options: Any) -> None:
-        super().__init__(split, *arguments, **options)
+    def _open(self, split: Split) -> None:
         self._bytes = {column.name: np.ascontiguousarray(column.field.values).reshape(-1).view(np.uint8) for column in self.columns}
 
     def _read(self, ids: np.ndarray, epoch: int, outputs: Mapping[str, np.ndarray]) -> None:
@@ -215,8 +226,7 @@ class FfcvLoader(Loader):
     Raises ``DataMissing`` when the split has no such file and ``DataError`` when the file is not sound.
     """
 
-    def __init__(self, split: Split, *arguments: Any, **options: Any) -> None:
-        super().__init__(split, *arguments, **options)
+    def _open(self, split: Split) -> None:
         if split.beton is None or not split.beton.is_file():
             raise DataMissing(f"split {split.name!r} has no FFCV file; `timetrial prepare WORKLOAD` writes it where FFCV is installed")
         self._layout = read_layout(split.beton, split.fields)
@@ -244,16 +254,25 @@ class FfcvLoader(Loader):
                 self._decode_slowly(column, self._pipeline.bytes, starts, sizes, ids, epoch, failed, outputs[column.name])
 
 
-def make_loader(kind: Literal["auto", "ffcv", "torch"], split: Split, *arguments: Any, **options: Any) -> Loader:
+def make_loader(
+    kind: Literal["auto", "ffcv", "torch"],
+    split: Split,
+    fields: Sequence[str] | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    chunk_size: int | None = None,
+    workers: int = 1,
+    batch_size: int = 1,
+) -> Loader:
     """``ffcv``, ``torch``, or ``auto``: FFCV where it is installed and the split has its file, else torch.
 
     The other arguments are those of ``Loader``. Raises ``ConfigError`` for another kind.
     """
     if kind not in ("auto", "ffcv", "torch"):
         raise ConfigError(f"loader must be auto, ffcv or torch, given {kind!r}")
-    if kind == "ffcv" or (kind == "auto" and split.beton is not None and ffcv_available()):
-        return FfcvLoader(split, *arguments, **options)
-    return TorchLoader(split, *arguments, **options)
+    use_ffcv = kind == "ffcv" or (kind == "auto" and split.beton is not None and ffcv_available())
+    loader = FfcvLoader if use_ffcv else TorchLoader
+    return loader(split, fields, augmentation, seed, chunk_size, workers, batch_size)
 
 
 def _as_bytes(rows: np.ndarray) -> np.ndarray:
