@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..suite.errors import ChecksumMismatch, ConfigError, DataError, DataMissing, unknown_name
+from ..suite.errors import ChecksumMismatch, ConfigError, DataError, DataMissing, UserError, unknown_name
 from ..suite.files import file_digest, object_digest, write_json
-from .fetch import OnProgress, RemoteFile, fetch, mirror_folder, require_space
+from .fetch import OnProgress, RemoteFile, discard_unverified, fetch, mirror_folder, require_space
 from .integrity import digests
 
 __all__ = ["Dataset", "Decoded", "Field", "FieldKind", "Source", "Split", "open_dataset", "prepare"]
@@ -139,9 +139,7 @@ def prepare(source: Source, options: Mapping[str, Any], home: Path, *, on_progre
             shutil.rmtree(stale)  # left by a process that was killed: whoever holds the lock is alone
         dataset = _open_intact(source, resolved, folder)
         if dataset is None:
-            paths = fetch(source.files, home / "downloads" / source.name, mirror=mirror_folder(), on_progress=on_progress)
-            report(f"decode {source.name}", 0, None)
-            decoded = source.decode(paths, resolved)
+            decoded = _fetch_and_decode(source, resolved, home / "downloads" / source.name, report)
             _check(source, decoded)
             _write(source, resolved, decoded, folder, report)
         elif _lacks_beton(dataset, folder):
@@ -230,6 +228,24 @@ def _open_split(name: str, entry: Mapping[str, Any], folder: Path) -> Split:
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _fetch_and_decode(source: Source, resolved: Mapping[str, Any], downloads: Path, report: OnProgress) -> Decoded:
+    mirror = mirror_folder()
+    paths = fetch(source.files, downloads, mirror=mirror, on_progress=report)
+    report(f"decode {source.name}", 0, None)
+    try:
+        return source.decode(paths, resolved)
+    except UserError:
+        raise
+    except Exception as problem:
+        if all(file.digest is not None for file in source.files):
+            raise  # the files are the official ones: a fault of decode
+        if mirror is None:
+            discard_unverified(source.files, downloads)
+        if isinstance(problem, DataError):
+            raise
+        raise DataError(f"{source.name}: its files cannot be decoded: {problem}") from problem
 
 
 def _check(source: Source, decoded: Decoded) -> None:

@@ -22,7 +22,7 @@ from typing import IO
 from ..suite.errors import ChecksumMismatch, DataError, DataMissing
 from ..suite.files import atomic_path, file_digest
 
-__all__ = ["Archive", "OnProgress", "RemoteFile", "check_file", "download", "fetch", "mirror_folder", "require_space"]
+__all__ = ["Archive", "OnProgress", "RemoteFile", "check_file", "discard_unverified", "download", "fetch", "mirror_folder", "require_space"]
 
 OnProgress = Callable[[str, int, int | None], None]
 """Called with what is being done, the bytes done, and all bytes (None when not known)."""
@@ -30,6 +30,7 @@ OnProgress = Callable[[str, int, int | None], None]
 _ATTEMPTS = 5
 _TIMEOUT_SECONDS = 30.0  # without a single byte
 _BLOCK_BYTES = 1 << 20
+_BEYOND_THE_END = 416
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -47,15 +48,16 @@ class RemoteFile:
     """One file that a source decodes.
 
     ``url``: the official address. ``digest``: ``md5:HEX`` or ``sha256:HEX`` of this file, the officially published one where there is
-    one. ``mirror``: its path below ``TIMETRIAL_MIRROR``. ``archive`` and ``member``: the archive that the address serves, and the path
-    of this file in it. ``form``: what must be done to the official download to get this file, for data whose official form is not
-    decoded here; such a file comes from a mirror only.
+    one; None where the same content comes in several forms (an archive made on request, a folder of its members in a mirror), and
+    then ``decode`` checks the content. ``mirror``: its path below ``TIMETRIAL_MIRROR``. ``archive`` and ``member``: the archive that
+    the address serves, and the path of this file in it. ``form``: what must be done to the official download to get this file, for
+    data whose official form is not decoded here; such a file comes from a mirror only.
     """
 
     name: str
     url: str
-    digest: str
-    size_bytes: int
+    digest: str | None
+    size_bytes: int | None
     mirror: str
     archive: Archive | None = None
     member: str = ""
@@ -84,11 +86,20 @@ def fetch(files: Sequence[RemoteFile], folder: Path, *, mirror: Path | None, on_
     return {file.name: _from_network(file, folder, on_progress) for file in files}
 
 
-def check_file(path: Path, digest: str, size_bytes: int | None = None) -> None:
-    """Raise ``ChecksumMismatch`` unless the file has this size and digest (``md5:HEX`` or ``sha256:HEX``)."""
+def discard_unverified(files: Sequence[RemoteFile], folder: Path) -> None:
+    """Remove the downloads that only ``decode`` can check, after it has refused them: the next call fetches them anew."""
+    for file in files:
+        if file.digest is None:
+            (folder / file.name).unlink(missing_ok=True)
+
+
+def check_file(path: Path, digest: str | None, size_bytes: int | None) -> None:
+    """Raise ``ChecksumMismatch`` unless the file has this size and digest (``md5:HEX`` or ``sha256:HEX``); None is not checked."""
     given_bytes = path.stat().st_size
     if size_bytes is not None and given_bytes != size_bytes:
         raise ChecksumMismatch(f"{path}: expected {size_bytes} bytes, found {given_bytes}")
+    if digest is None:
+        return
     algorithm, _, expected = digest.partition(":")
     given = file_digest(path, algorithm)
     if given != expected:
@@ -104,9 +115,10 @@ def require_space(folder: Path, needed_bytes: int, what: str) -> None:
 
 def _from_mirror(file: RemoteFile, mirror: Path) -> Path:
     path = mirror / file.mirror
-    if not path.is_file():
+    if not path.exists():
         raise DataMissing(f"{path}: not in the mirror (official address: {file.url})")
-    check_file(path, file.digest, file.size_bytes)
+    if file.digest is not None:
+        check_file(path, file.digest, file.size_bytes)
     return path
 
 
@@ -122,15 +134,15 @@ def _from_network(file: RemoteFile, folder: Path, on_progress: OnProgress | None
         return path
     archive = folder / file.archive.url.rpartition("/")[2]
     download(file.archive.url, archive, digest=file.archive.digest, size_bytes=file.archive.size_bytes, on_progress=on_progress)
-    require_space(folder, file.size_bytes, file.name)
+    require_space(folder, file.size_bytes or 0, file.name)
     with atomic_path(path) as part:
         _extract(archive, file.member, part)
         check_file(part, file.digest, file.size_bytes)
     return path
 
 
-def _is_whole(path: Path, digest: str, size_bytes: int) -> bool:
-    """Whether a verified file is there already; one that was damaged since is removed."""
+def _is_whole(path: Path, digest: str | None, size_bytes: int | None) -> bool:
+    """Whether the file is there already; one that was damaged since is removed."""
     if not path.is_file():
         return False
     try:
@@ -161,13 +173,14 @@ def download(
     url: str,
     path: Path,
     *,
-    digest: str,
-    size_bytes: int,
+    digest: str | None,
+    size_bytes: int | None,
     on_progress: OnProgress | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
     """Download to ``path`` unless a file with the right checksum is there already; ``pause`` waits the seconds between attempts.
 
+    Without ``digest`` or ``size_bytes`` whatever the address serves is taken, whole; the caller checks it.
     ``DataMissing`` when the address gives no such file or the connection cannot be had; what has arrived is then kept as ``PATH.part`` and
     continued from by the next call. ``ChecksumMismatch`` (nothing kept) when the address serves other bytes. ``DataError`` when the
     disk has no room (nothing kept).
@@ -189,28 +202,30 @@ def download(
     os.replace(part, path)
 
 
-def _transfer_all(url: str, part: Path, size_bytes: int, on_progress: OnProgress | None, pause: Callable[[float], None]) -> None:
+def _transfer_all(url: str, part: Path, size_bytes: int | None, on_progress: OnProgress | None, pause: Callable[[float], None]) -> None:
     """Append to ``part`` until it has all bytes, continuing after transient failures."""
     for attempt in range(_ATTEMPTS):
-        if part.exists() and part.stat().st_size >= size_bytes:
+        if size_bytes is not None and part.exists() and part.stat().st_size >= size_bytes:
             return  # complete, or longer than it may be: the checksum decides
         try:
             _transfer(url, part, size_bytes, on_progress)
             return
         except urllib.error.HTTPError as problem:
-            with problem:
-                if problem.code not in _TRANSIENT:
-                    raise DataMissing(f"{url}: the server answers {problem.code} {problem.reason}") from None
+            problem.close()
+            if problem.code == _BEYOND_THE_END:
+                part.unlink()  # complete, but nothing says so, or of another file
+            elif problem.code not in _TRANSIENT:
+                raise DataMissing(f"{url}: the server answers {problem.code} {problem.reason}") from None
             reason = f"{problem.code} {problem.reason}"
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as problem:
             reason = str(getattr(problem, "reason", problem)) or type(problem).__name__
         if attempt + 1 < _ATTEMPTS:
             pause(2.0**attempt)
-    kept = f"; {part.stat().st_size} of {size_bytes} bytes are kept, the next call continues there" if part.exists() else ""
+    kept = f"; {part.stat().st_size} bytes are kept, the next call continues there" if part.exists() else ""
     raise DataMissing(f"{url}: {_ATTEMPTS} attempts failed, the last with: {reason}{kept} (TIMETRIAL_MIRROR names a folder to use instead)")
 
 
-def _transfer(url: str, part: Path, size_bytes: int, on_progress: OnProgress | None) -> None:
+def _transfer(url: str, part: Path, size_bytes: int | None, on_progress: OnProgress | None) -> None:
     """One connection: ask for what is missing in ``part`` and append it. Raises the network's errors, and ``DataError`` for the disk's."""
     if not url.startswith(("https://", "http://")):
         raise DataMissing(f"{url}: only http and https addresses are fetched")
@@ -220,25 +235,26 @@ def _transfer(url: str, part: Path, size_bytes: int, on_progress: OnProgress | N
         if have and not (response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
             have = 0  # the server sends the whole file
         try:
-            offered = have + int(response.headers.get("Content-Length", size_bytes - have))
-            if offered != size_bytes:
+            length = response.headers.get("Content-Length")
+            offered = size_bytes if length is None else have + int(length)
+            if size_bytes is not None and offered != size_bytes:
                 raise ChecksumMismatch(f"{url}: not the official file: expected {size_bytes} bytes, the server offers {offered}")
-            require_space(part.parent, size_bytes - have, part.stem)
+            require_space(part.parent, (offered or have) - have, part.stem)
             with part.open("ab" if have else "wb") as out:
-                _copy(response, out, have, size_bytes, lambda done: on_progress and on_progress(f"download {part.stem}", done, size_bytes))
+                _copy(response, out, have, offered, lambda done: on_progress and on_progress(f"download {part.stem}", done, offered))
         except DataError:
             part.unlink(missing_ok=True)
             raise
 
 
-def _copy(response: IO[bytes], out: IO[bytes], have: int, size_bytes: int, report: Callable[[int], object]) -> None:
-    """Append the response to ``out``; ``ConnectionError`` when it ends before ``size_bytes``."""
+def _copy(response: IO[bytes], out: IO[bytes], have: int, size_bytes: int | None, report: Callable[[int], object]) -> None:
+    """Append the response to ``out``; ``ConnectionError`` when it ends before ``size_bytes``, where they are known."""
     report(have)
     while True:
         try:
             block = response.read(_BLOCK_BYTES)
         except OSError as problem:
-            raise ConnectionError(f"after {have} of {size_bytes} bytes: {problem}") from problem
+            raise ConnectionError(f"after {have} bytes: {problem}") from problem
         if not block:
             break
         try:
@@ -248,7 +264,7 @@ def _copy(response: IO[bytes], out: IO[bytes], have: int, size_bytes: int, repor
             raise DataError(f"cannot write {out.name}: {problem.strerror or problem}") from problem
         have += len(block)
         report(have)
-        if have > size_bytes:
+        if size_bytes is not None and have > size_bytes:
             raise ChecksumMismatch(f"the server sends more than the {size_bytes} bytes expected")
-    if have < size_bytes:
+    if size_bytes is not None and have < size_bytes:
         raise ConnectionError(f"the connection closed after {have} of {size_bytes} bytes")

@@ -48,6 +48,9 @@ def server():
                 self.send_error(state.statuses.pop(0))
                 return
             start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and state.understands_range else 0
+            if start >= len(state.content):
+                self.send_error(416)
+                return
             body = state.content[start:]
             self.send_response(206 if start else 200)
             if start:
@@ -188,8 +191,19 @@ def test_no_connection_is_reported_after_some_attempts_and_names_the_way_out(tmp
 
 def test_a_server_that_breaks_off_for_ever_says_what_is_kept(server, tmp_path):
     server.breaks = [10] * 5
-    with pytest.raises(DataMissing, match=rf"50 of {len(CONTENT)} bytes are kept"):
+    with pytest.raises(DataMissing, match="50 bytes are kept"):
         get(server, tmp_path / "file.bin")
+
+
+def test_a_file_without_a_published_size_or_checksum_arrives_whole(server, tmp_path):
+    server.breaks = [1_000_000]
+    get(server, tmp_path / "file.bin", digest=None, size_bytes=None)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=1000000-"]
+    (tmp_path / "file.bin").rename(tmp_path / "file.bin.part")  # killed between the last byte and the rename
+    get(server, tmp_path / "file.bin", digest=None, size_bytes=None)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert files_in(tmp_path) == ["file.bin"]
 
 
 def test_a_silent_server_is_given_up(server, tmp_path, monkeypatch):
@@ -286,6 +300,12 @@ def test_a_mirror_replaces_the_network_completely(server, tmp_path):
     assert not (tmp_path / "downloads").exists()
 
 
+def test_what_decode_must_check_may_be_a_folder_in_a_mirror(tmp_path):
+    (tmp_path / "mirror" / "pictures").mkdir(parents=True)
+    file = RemoteFile("pictures.tar.gz", "https://example.org/pictures.tar.gz", None, None, "pictures")
+    assert fetch([file], tmp_path, mirror=tmp_path / "mirror") == {"pictures.tar.gz": tmp_path / "mirror" / "pictures"}
+
+
 def test_the_mirror_is_named_by_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("TIMETRIAL_MIRROR", raising=False)
     assert mirror_folder() is None
@@ -299,6 +319,6 @@ def test_the_mirror_is_named_by_the_environment(tmp_path, monkeypatch):
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
 def test_both_kinds_of_published_checksums_are_checked(tmp_path, algorithm):
     (tmp_path / "file").write_bytes(b"abc")
-    check_file(tmp_path / "file", f"{algorithm}:{hashlib.new(algorithm, b'abc').hexdigest()}")
+    check_file(tmp_path / "file", f"{algorithm}:{hashlib.new(algorithm, b'abc').hexdigest()}", 3)
     with pytest.raises(ChecksumMismatch, match=f"expected {algorithm} 00, found"):
-        check_file(tmp_path / "file", f"{algorithm}:00")
+        check_file(tmp_path / "file", f"{algorithm}:00", None)

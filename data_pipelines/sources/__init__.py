@@ -10,9 +10,22 @@ from ..dataset import Source
 __all__ = ["get_source", "list_sources"]
 
 _NAMES = (
+    "adult",
+    "brain_mri",
+    "bsd400",
     "cifar10",
+    "cora",
     "digits",
+    "emoji",
+    "fsdd",
+    "molhiv",
+    "multi30k",
+    "names",
+    "newsgroups20",
+    "nuclei",
+    "tabular_ctr",
     "tinyshakespeare",
+    "wikitext2",
 )
 
 

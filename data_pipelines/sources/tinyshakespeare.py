@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from ...suite.errors import ConfigError
 from ..dataset import Decoded, Field, FieldKind, Source
 from ..fetch import RemoteFile
+from .common import overlapping_rows
 
 _FILE = RemoteFile(
     name="input.txt",
@@ -38,15 +38,10 @@ def decode(paths: Mapping[str, Path], options: Mapping[str, Any]) -> Decoded:
     vocabulary, tokens = np.unique(characters, return_inverse=True)
     first, second = len(tokens) * 9 // 10, len(tokens) * 19 // 20
     parts = {"train": tokens[:first], "validation": tokens[first:second], "test": tokens[second:]}
-    splits = {name: {"tokens": Field(FieldKind.ARRAY, rows(part.astype(np.uint8), options["block"]))} for name, part in parts.items()}
+    splits = {
+        name: {"tokens": Field(FieldKind.ARRAY, overlapping_rows(part.astype(np.uint8), options["block"]))} for name, part in parts.items()
+    }
     return Decoded(splits, {"vocabulary": [chr(code) for code in vocabulary]})
-
-
-def rows(tokens: np.ndarray, block: int) -> np.ndarray:
-    """``[n]`` tokens as overlapping rows ``[n // block - 1, 2 * block]``. ``ConfigError`` when they fill no row."""
-    if not 0 < 2 * block <= len(tokens):
-        raise ConfigError(f"option block: expected 1 to {len(tokens) // 2} for {len(tokens)} tokens, given {block}")
-    return np.lib.stride_tricks.sliding_window_view(tokens, 2 * block)[::block]
 
 
 SOURCE = Source(
