@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data_pipelines.curation.context import make_context
-from ..data_pipelines.curation.interface import CurationMethod, DynamicMethod, Pool, Selection, curate
+from ..data_pipelines.curation.interface import CurationMethod, DynamicMethod, Pool, Selection, TrainProxy, curate
 from ..data_pipelines.curation.selection import Cost as CurationCost
 from .algorithm import Batch
 from .clock import Bucket, Clock
@@ -37,7 +37,7 @@ class Curated:
         )
         self.dynamic = self._method if isinstance(self._method, DynamicMethod) else None
 
-    def select(self, clock: Clock, kept: Path) -> None:
+    def select(self, clock: Clock, kept: Path, train_proxy: TrainProxy) -> None:
         """Run the method on the clock and keep its selection in ``kept``, or take it from there when a trial is resumed."""
         if kept.exists() and self.dynamic is None:
             self._selection = Selection.read(kept).checked(self.pool)
@@ -48,7 +48,7 @@ class Curated:
 
         generator = np.random.default_rng(self._seeds["curation"])
         with clock.bucket(Bucket.CURATE):
-            context = make_context(self.pool, generator, span=clock.span, charge=charge)
+            context = make_context(self.pool, generator, span=clock.span, charge=charge, train_proxy=train_proxy)
             self._selection = curate(self._method, self.pool, self._plan.keep_fraction, context)
         self._selection.write(kept)
 

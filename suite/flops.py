@@ -18,8 +18,12 @@ __all__ = ["StepFlops", "count_step_flops", "dummy_batch"]
 
 @dataclass(frozen=True)
 class StepFlops:
-    """FLOPs of one training step at one batch shape. ``model``: one forward and backward pass. ``update``: all the rest."""
+    """FLOPs of one training step at one batch shape.
 
+    ``forward``: one forward pass. ``model``: one forward and backward pass. ``update``: all that the step does beside it.
+    """
+
+    forward: float
     model: float
     update: float
 
@@ -48,6 +52,9 @@ def count_step_flops(
     with torch.random.fork_rng(devices=[]), torch.compiler.set_stance("force_eager"):
         twin = copy.deepcopy(model)
         problem = make_problem(twin)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            problem.losses(batch)
+        forward_flops = float(counter.get_total_flops())
         with FlopCounterMode(display=False) as counter:
             problem.backward(mean_loss(problem.losses(batch), batch))
         model_flops = float(counter.get_total_flops())
@@ -57,4 +64,4 @@ def count_step_flops(
         with FlopCounterMode(display=False) as counter:
             algorithm.step(state, batch)
         step_flops = float(counter.get_total_flops())
-    return StepFlops(model_flops, max(step_flops - model_flops, 0.0))
+    return StepFlops(forward_flops, model_flops, max(step_flops - model_flops, 0.0))

@@ -7,7 +7,6 @@ evaluate on the harness' copy (free), checkpoint and log (free).
 
 from __future__ import annotations
 
-import logging
 import math
 import signal
 import threading
@@ -22,20 +21,23 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..data_pipelines.batcher import Batcher
+from ..data_pipelines.curation.interface import DynamicMethod
 from . import machine
-from .algorithm import Batch, Problem, StepReport, TrainingAlgorithm, parameter_kinds
+from .algorithm import Batch, StepReport
+from .assembly import Assembly
 from .checkpoint import RunningTrial
 from .clock import Bucket, Clock
-from .config import Plan, instantiate
+from .config import Plan
 from .curated import Curated
 from .curve import CurvePoint, crossings
 from .errors import NeedsUnmet, TimetrialError
 from .evaluate import Evaluator
-from .flops import StepFlops, count_step_flops, dummy_batch
+from .flops import StepFlops
 from .inputs import Inputs, open_inputs
+from .proxy import ProxyTrainer
 from .record import Record, Status
 from .schema import plain
 from .seeds import derive_seeds
@@ -116,14 +118,15 @@ class Trial:
         self.reason: str | None = None
         self.model: nn.Module | None = None
         self.loader_name: str | None = None
-        self.counted: dict[int, StepFlops] = {}
         with clock.bucket(Bucket.PREPARE):
             self.load_at_start = machine.load()
             self.inputs = inputs or open_inputs(plan.workload, home)
             self._check_needs()
-            self.algorithm: TrainingAlgorithm = instantiate(plan.algorithm.target, plan.algorithm.options, TrainingAlgorithm)
+            self.assembly = Assembly(plan, self.inputs, self.seeds)
+            self.algorithm = self.assembly.algorithm()
             self.curated = Curated(plan, self.inputs, self.seeds)
-            self._open_device()
+            if self.assembly.device.type == "cuda":
+                clock.synchronize_with(lambda: torch.cuda.synchronize(self.assembly.device))
 
     # ---------------------------------------------------------------- the run
 
@@ -141,7 +144,7 @@ class Trial:
                 self.payload = self.running.load()
                 if self.payload is None:
                     self.running.discard()
-                self.curated.select(self.clock, self.running.folder / "selection.npz")
+                self.curated.select(self.clock, self.running.folder / "selection.npz", ProxyTrainer(self.assembly))
                 self._build()
                 return self._train()
         except TimetrialError:
@@ -179,23 +182,38 @@ class Trial:
         """Train until ``examples`` are seen, the charged budget is spent, or somebody asks to stop: the hot loop."""
         progress, algorithm, state, batcher = self.progress, self.algorithm, self.state, self.batcher
         deadline = time.perf_counter() + self.plan.workload.budget.charged_seconds - self.clock.read().charged_seconds
-        dynamic = self.curated.dynamic is not None
-        report = None
+        dynamic, report = self.curated.dynamic, None
         limit = progress.steps + SMOKE_STEPS if self.smoke else math.inf
         while progress.examples < examples and progress.steps < limit and not self.stop_requested:
-            batch = batcher.next(progress.batch_size)
+            batch = batcher.next(progress.batch_size) if dynamic is None else self._chosen_batch(dynamic)
             report = algorithm.step(state, batch)
             progress.steps += 1
             progress.gradient_depth += 1
             progress.examples = batcher.examples_served
-            progress.flops += self._step_flops(progress.batch_size).total
+            progress.flops += self._step_flops().total
             if report.next_batch_size is not None:
                 progress.batch_size = min(max(1, report.next_batch_size), len(self.inputs.pool))
-            if dynamic:
+            if dynamic is not None:
                 self._observe(batch, report)
             if time.perf_counter() > deadline:
                 break
         return report
+
+    def _chosen_batch(self, method: DynamicMethod) -> Batch:
+        """The next batch, or what a method keeps of several times as many candidates after a forward pass over them."""
+        size, factor = self.progress.batch_size, method.candidate_factor
+        if factor == 1:
+            return self.batcher.next(size)
+        candidates = self.batcher.next(size * factor)
+        with torch.no_grad():
+            losses = self.problem.losses(candidates)
+        self.progress.flops += factor * self._step_flops().forward
+        weights = method.reweight(candidates.ids.numpy(), losses.float().cpu().numpy())
+        if weights is None:
+            return candidates
+        kept = torch.from_numpy(np.flatnonzero(weights))
+        fields = {name: value[kept.to(value.device)] for name, value in candidates.fields.items()}
+        return Batch(candidates.ids[kept], fields, torch.from_numpy(weights)[kept].to(self.assembly.device))
 
     def _observe(self, batch: Batch, report: StepReport) -> None:
         losses = report.per_example_loss
@@ -255,87 +273,39 @@ class Trial:
                 workload = self.plan.workload.name
                 raise NeedsUnmet(f"{kind} {chosen.name!r} needs {', '.join(unmet)}; workload {workload!r} provides {provides}")
 
-    def _open_device(self) -> None:
-        from lightning_fabric import Fabric
-
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every precision on stderr
-        threads = self.plan.threads or machine.cpu_count()
-        torch.set_num_threads(threads)
-        self.fabric = Fabric(accelerator="auto", devices=1, precision=self.plan.workload.precision)  # type: ignore[arg-type]
-        self.device = self.fabric.device
-        if self.device.type == "cuda":
-            self.clock.synchronize_with(lambda: torch.cuda.synchronize(self.device))
-
     def _build(self) -> None:
-        plan, workload = self.plan, self.plan.workload
-        self.horizon_examples = math.ceil(workload.budget.examples * plan.horizon)
+        plan, assembly = self.plan, self.assembly
+        self.horizon_examples = math.ceil(plan.workload.budget.examples * plan.horizon)
         with self.clock.bucket(Bucket.PREPARE):
             loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers)
             self.loader_name = type(loader).__name__
             list(loader.serve(self.inputs.pool.ids[:1], 0))  # loads compiled code; reading an example changes nothing
-            self.batcher = Batcher(loader, self.curated.order, device=self.device)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seeds["model"])
-                model = self.inputs.task.build_model(workload.model, self.inputs.dataset.facts)
-            if workload.channels_last:
-                model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.model = model = model.to(self.device)
-            self.evaluator = Evaluator(self.inputs, model, self.device, self.fabric.autocast)
-            self.progress.batch_size = min(plan.algorithm.batch_size or workload.batch_size, len(self.inputs.pool))
-            self.dummy = self._dummy_batch(self.progress.batch_size)
-            self._step_flops(self.progress.batch_size)
-            self.problem = self._problem(model, self._next_batch)
+            self.batcher = Batcher(loader, self.curated.order, device=assembly.device)
+            self.model = model = assembly.model(self.seeds["model"])
+            self.evaluator = Evaluator(self.inputs, model, assembly.device, assembly.fabric.autocast)
+            size = self.progress.batch_size = assembly.batch_size(len(self.inputs.pool))
+            assembly.step_flops(model, size)
+            self.problem = assembly.problem(
+                model,
+                next_batch=lambda: self.batcher.next(self.progress.batch_size),
+                dummy=assembly.dummy_batch(size),
+                progress=lambda: self.progress.examples / self.horizon_examples,
+                seed=self.seeds["algorithm"],
+                horizon_examples=self.horizon_examples,
+            )
             torch.manual_seed(self.seeds["framework"])
         with self.clock.bucket(Bucket.SETUP):
             self.state = self.algorithm.setup(model, self.problem)
         if self.payload is not None:
             self._restore(self.payload)
 
-    def _problem(self, model: nn.Module, next_batch: Callable[[], Batch]) -> Problem:
-        plan, workload, task, loss_options = self.plan, self.plan.workload, self.inputs.task, self.plan.workload.loss
-        autocast, progress, horizon = self.fabric.autocast, self.progress, self.horizon_examples
-
-        def losses(batch: Batch) -> Tensor:
-            with autocast():
-                outputs = task.forward(model, batch)
-            return task.losses(outputs, batch, loss_options)
-
-        if workload.precision == "32-true":
-
-            def losses(batch: Batch) -> Tensor:
-                return task.losses(task.forward(model, batch), batch, loss_options)
-
-        return Problem(
-            losses=losses,
-            backward=self.fabric.backward,
-            next_batch=next_batch,
-            dummy_batch=self.dummy,
-            progress=lambda: progress.examples / horizon,
-            kinds=parameter_kinds(model),
-            hyperparameters=dict(plan.algorithm.hyperparameters),
-            generator=torch.Generator(device=self.device).manual_seed(self.seeds["algorithm"]),
-            batch_size=progress.batch_size,
-            step_count=math.ceil(horizon / progress.batch_size),
-            device=self.device,
-        )
-
-    def _next_batch(self) -> Batch:
-        return self.batcher.next(self.progress.batch_size)
-
-    def _dummy_batch(self, size: int) -> Batch:
-        """A shuffled batch from a loader of its own, so that the trial's stream of examples does not move."""
-        ids = self.inputs.pool.ids[np.arange(size) % len(self.inputs.pool)]
-        with self.inputs.training_loader("torch", self.seeds["augmentation"], 1) as loader:
-            batcher = Batcher(loader, lambda epoch: (ids, None), device=self.device)
-            return dummy_batch(batcher.next(size))
-
-    def _step_flops(self, size: int) -> StepFlops:
-        if size not in self.counted:
+    def _step_flops(self) -> StepFlops:
+        """Of a step at the current batch size; counting a new size is the harness' work and not charged."""
+        found = self.assembly.counted.get(self.progress.batch_size)
+        if found is None:
             with self.clock.bucket(Bucket.PREPARE):
-                twin: TrainingAlgorithm = instantiate(self.plan.algorithm.target, self.plan.algorithm.options, TrainingAlgorithm)
-                dummy = self._dummy_batch(size)
-                self.counted[size] = count_step_flops(twin, self.model, lambda model: self._problem(model, lambda: dummy), dummy)
-        return self.counted[size]
+                found = self.assembly.step_flops(self.model, self.progress.batch_size)
+        return found
 
     # ---------------------------------------------------------------- resume
 
@@ -359,8 +329,8 @@ class Trial:
                 "outer_seconds": time.perf_counter() - self.started + self.earlier_seconds,
                 "clock": self.clock.state_dict(),
             }
-            if self.device.type == "cuda":
-                payload["cuda_random"] = torch.cuda.get_rng_state(self.device)
+            if self.assembly.device.type == "cuda":
+                payload["cuda_random"] = torch.cuda.get_rng_state(self.assembly.device)
             self.running.save(payload)
 
     def _restore(self, payload: dict[str, Any]) -> None:
@@ -370,8 +340,8 @@ class Trial:
         self.curated.load_state_dict(payload["curated"])
         torch.set_rng_state(payload["random"])
         self.problem.generator.set_state(payload["generator"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(payload["cuda_random"], self.device)
+        if self.assembly.device.type == "cuda":
+            torch.cuda.set_rng_state(payload["cuda_random"], self.assembly.device)
         for name, value in payload["progress"].items():
             setattr(self.progress, name, value)
         self.progress.curve = [CurvePoint(**point) for point in payload["curve"]]

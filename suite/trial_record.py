@@ -109,7 +109,7 @@ def _cost(trial: Trial) -> Cost | None:
     if trial.model is None:
         return None
     size = trial.progress.batch_size
-    flops = trial.counted.get(size)
+    flops = trial.assembly.counted.get(size)
     return Cost(
         parameters=sum(p.numel() for p in trial.model.parameters()),
         model_flops_per_example=None if flops is None else flops.model / size,

@@ -12,16 +12,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+from timetrial.suite import assembly as assembly_module
 from timetrial.suite import trial as trial_module
 from timetrial.suite.algorithm import StepReport, TrainingAlgorithm, mean_loss
+from timetrial.suite.assembly import Assembly
 from timetrial.suite.config import resolve
 from timetrial.suite.errors import NeedsUnmet, UserError
+from timetrial.suite.flops import StepFlops
 from timetrial.suite.inputs import open_inputs
 from timetrial.suite.record import Status, read_record
 from timetrial.suite.seeds import PURPOSES, derive_seeds
 from timetrial.suite.trial import run_trial
 
-SHORT = ["workload=digits_mlp", "loader=torch", "workload.budget.examples=4000"]
+SHORT = ["workload=digits_mlp", "loader=torch", "workload.budget.examples=4000", "workload.budget.charged_seconds=1000"]
 
 
 def learned(folder):
@@ -68,8 +71,7 @@ def with_algorithm(monkeypatch):
     """Let the trial's algorithm be an object of the test's."""
 
     def use(algorithm):
-        real = trial_module.instantiate
-        monkeypatch.setattr(trial_module, "instantiate", lambda t, o, c: algorithm if c is TrainingAlgorithm else real(t, o, c))
+        monkeypatch.setattr(Assembly, "algorithm", lambda assembly: algorithm)
 
     return use
 
@@ -223,7 +225,7 @@ def test_evaluation_weights_are_measured_and_do_not_disturb_training(run, with_a
 def test_the_dry_run_that_counts_flops_changes_nothing(run, with_algorithm, monkeypatch):
     with_algorithm(Sgd())
     counted = run()
-    monkeypatch.setattr(trial_module, "count_step_flops", lambda *a: trial_module.StepFlops(1.0, 0.0))
+    monkeypatch.setattr(assembly_module, "count_step_flops", lambda *a: StepFlops(0.0, 1.0, 0.0))
     uncounted = run()
     assert [p[3:] for p in learned(counted[1])] == [p[3:] for p in learned(uncounted[1])]
 
@@ -277,6 +279,7 @@ def test_ctrl_c_leaves_a_resumable_record_and_the_resumed_curve_is_the_same(run,
 KILLED = """
 import sys
 from pathlib import Path
+from timetrial.suite.assembly import Assembly
 from timetrial.suite.config import resolve
 from timetrial.suite.trial import run_trial
 run_trial(resolve(sys.argv[2:]), Path(sys.argv[1]), on_point=lambda plan, point: print(point.examples, flush=True))
