@@ -63,7 +63,7 @@ $(VENV)/.stamp-torch: $(VENV)/.stamp-venv pyproject.toml .ci/choose_torch.py
 
 $(VENV)/.stamp-packages: $(VENV)/.stamp-torch pyproject.toml
 	@echo "== packages: timetrial and its development tools (about 1.5 GB beside torch, a few minutes)"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --use-pep517 --editable '.[dev]'
 	@touch $@
 
 # Tried at every call until it succeeds, and never in the way: without FFCV everything runs on the torch loader.
@@ -71,6 +71,6 @@ $(VENV)/.stamp-ffcv: $(VENV)/.stamp-packages
 	@mkdir -p build
 	@if $(PYTHON) .ci/system_packages.py ffcv; then \
 	  echo "== FFCV: building it"; \
-	  if $(BIN)/python -m pip install --quiet --editable '.[ffcv]' >build/ffcv.log 2>&1 && $(BIN)/python -W ignore -c 'import ffcv' 2>>build/ffcv.log; \
+	  if $(BIN)/python -m pip install --quiet --use-pep517 --editable '.[ffcv]' >build/ffcv.log 2>&1 && $(BIN)/python -W ignore -c 'import ffcv' 2>>build/ffcv.log; \
 	  then touch $@; \
 	  else echo "FFCV: going on without it, everything runs on the torch loader; why: $$(grep -i error build/ffcv.log | tail -n 1)"; fi; fi
