@@ -39,9 +39,11 @@ class Row:
     """One entry on one workload. ``to_target`` is the median cost to the main target by lens, missed trials above every hit.
 
     ``final_quality`` is on the validation split at the end of training, ``test_quality`` on the test split at the hit.
-    ``settings_digest`` tells entries apart that differ only in options, hyperparameters or source.
+    ``settings_digest`` tells settings of one entry apart that differ in options, hyperparameters or source; ``label`` is the
+    entry's name, with the beginning of that digest where a section holds several settings of it.
     """
 
+    label: str
     entry: str
     algorithm: str
     curation: str
@@ -210,7 +212,7 @@ def _rows(records: Sequence[Record]) -> tuple[tuple[Row, ...], list[Rejected]]:
             repeats.append(Rejected(record.record_id, reason))
     rows = [_row([by_seed[seed] for seed in sorted(by_seed)]) for by_seed in entries.values()]
     names = Counter(row.entry for row in rows)
-    rows = [replace(row, entry=f"{row.entry} ({row.settings_digest[:4]})") if names[row.entry] > 1 else row for row in rows]
+    rows = [replace(row, label=f"{row.entry} ({row.settings_digest[:4]})") if names[row.entry] > 1 else row for row in rows]
     return tuple(sorted(rows, key=_order)), repeats
 
 
@@ -221,6 +223,7 @@ def _row(records: Sequence[Record]) -> Row:
     final = [r.result.final_quality for r in records if r.result.final_quality is not None]
     test = [r.result.test_quality_at_hit for r in hits if r.result.test_quality_at_hit is not None]
     return Row(
+        label=entry.name,
         entry=entry.name,
         algorithm=entry.algorithm,
         curation=entry.curation,

@@ -132,7 +132,7 @@ def _series(area: _Area, grid: Floats, row: Row, found: Sequence[tuple[Floats, F
     at_grid = np.interp(grid, inside, middle)
     known = (grid >= start) & (grid <= end)
     return Series(
-        label=row.entry,
+        label=row.label,
         colour=position,
         line=area.path(inside, middle),
         band=band,

@@ -125,7 +125,7 @@ def notes(section: Section) -> list[str]:
 def _cells(row: Row) -> dict[str, str]:
     seconds = row.to_target.get(Lens.CHARGED_SECONDS)
     return {
-        "entry": row.entry,
+        "entry": row.label,
         "algorithm": row.algorithm,
         "curation": row.curation,
         "kept": "–" if row.keep_fraction is None else f"{100 * row.keep_fraction:.4g} %",
@@ -160,7 +160,7 @@ _ESTIMATES = {
     "test_quality_at_hit": "metric unit",
 }  # fmt: skip
 _IDENTITY = ("origin", "tier", "hardware_class", "workload", "workload_digest", "targets", "metric", "metric_unit", "target")
-_ENTRY = ("entry", "algorithm", "curation", "keep_fraction", "settings_digest", "n", "hits")
+_ENTRY = ("label", "entry", "algorithm", "curation", "keep_fraction", "settings_digest", "n", "hits")
 _CSV_COLUMNS = (*_IDENTITY, *_ENTRY, *(f"{name}{part} [{unit}]" for name, unit in _ESTIMATES.items() for part in ("", " low", " high")))
 
 

@@ -1,17 +1,41 @@
-"""Statistics of a few seeds: medians with missed trials above every hit, exact intervals, none below five values."""
+"""Statistics of a few seeds: medians with missed trials above every hit, intervals none below five values, tests and groups.
+
+Arrays of costs hold NaN where a trial missed; what a miss is worth is the caller's business.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["CONFIDENCE", "MINIMUM_N", "Estimate", "Interval", "median", "proportion"]
+__all__ = [
+    "CONFIDENCE",
+    "DRAWS",
+    "MINIMUM_N",
+    "Estimate",
+    "Faster",
+    "Floats",
+    "Interval",
+    "bootstrap_medians",
+    "expected_best",
+    "faster",
+    "letters",
+    "median",
+    "olympic_mean",
+    "percentile_interval",
+    "proportion",
+    "rcp_allowed_speedup",
+]
 
+Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
+DRAWS = 2000
 MINIMUM_N = 5
 """Below this many values no interval is given: of three values even the widest one, minimum to maximum, covers only 75 %."""
 
@@ -82,3 +106,100 @@ def _median_interval(ordered: Sequence[float]) -> Interval | None:
 def _between(start: float, end: float, share: float) -> float:
     """Linear interpolation that a miss (infinity) at a used end makes infinite."""
     return start if share == 0 or start == end else (1 - share) * start + share * end
+
+
+def bootstrap_medians(values: Floats, key: str, draws: int = DRAWS) -> Floats:
+    """Medians of resamples with replacement: ``values`` (levels, n) -> (levels, draws).
+
+    ``key`` seeds the draws, so they depend on nothing but the trials themselves: who else is on a board cannot move them, and
+    the same trials under two names give the same draws. For medians of five and more seeds the plain percentile interval of
+    these draws covers what it says (tests/test_scores.py measures it); below that it does not, and none is shown.
+    """
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16])
+    picks = np.random.Generator(np.random.Philox(key=seed)).integers(0, values.shape[1], (draws, values.shape[1]))
+    medians: Floats = np.median(values[:, picks], axis=2)
+    return medians
+
+
+def percentile_interval(draws: Floats) -> Interval:
+    """The central interval of bootstrap draws (Efron, Annals of Statistics 7, 1979)."""
+    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(low), float(high), CONFIDENCE)
+
+
+def letters(different: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:
+    """Rank groups as letters: two entries share a letter exactly when they cannot be told apart.
+
+    ``different`` is symmetric, (entries, entries), entries from best to worst. "Cannot be told apart" is not transitive, so
+    groups overlap; this is the compact letter display of Piepho (J. Comput. Graph. Stat. 13, 2004), one letter a maximal
+    group, by insertion and absorption.
+    """
+    n = len(different)
+    groups = [frozenset(range(n))] if n else []
+    for i, j in zip(*np.nonzero(np.triu(different)), strict=True):
+        split = [g - {k} for g in groups if {i, j} <= g for k in (i, j)]
+        groups = [g for g in groups if not {i, j} <= g]
+        for g in split:
+            if not any(g <= other for other in groups):
+                groups = [other for other in groups if not other <= g] + [g]
+    ordered = sorted(groups, key=sorted)
+    names = [chr(ord("a") + k % 26) * (1 + k // 26) for k in range(len(ordered))]
+    return tuple(tuple(name for name, g in zip(names, ordered, strict=True) if i in g) for i in range(n))
+
+
+def olympic_mean(costs: Sequence[float]) -> float | None:
+    """MLPerf Training's result: mean without the fastest and the slowest; costs hold NaN for misses.
+
+    One miss may be the slowest that is dropped; with more, or fewer than three trials, there is no result (MLPerf Training
+    rules, "Run results").
+    """
+    values = np.asarray(costs, dtype=np.float64)
+    if len(values) < 3 or np.isnan(values).sum() > 1:
+        return None
+    return float(np.mean(np.sort(values)[1:-1]))  # NaN sorts last
+
+
+@dataclass(frozen=True)
+class Faster:
+    """One-sided test that ``entry`` needs less than ``reference``: mean ratio reference / entry, p, and n of each."""
+
+    ratio: float
+    p: float
+    n_entry: int
+    n_reference: int
+
+
+def faster(entry: Sequence[float], reference: Sequence[float]) -> Faster | None:
+    """Welch's one-sided t-test on logarithms of costs; None below two hits a side, or with any miss: a mean of hits alone lies."""
+    a, b = (np.asarray(x, dtype=np.float64) for x in (entry, reference))
+    if min(len(a), len(b)) < 2 or np.isnan(a).any() or np.isnan(b).any():
+        return None
+    a, b = np.log(a), np.log(b)
+    ratio = float(np.exp(b.mean() - a.mean()))
+    if a.std() == 0 and b.std() == 0:
+        return Faster(ratio, 0.0 if ratio > 1 else 1.0, len(a), len(b))
+    return Faster(ratio, float(stats.ttest_ind(a, b, equal_var=False, alternative="less").pvalue), len(a), len(b))
+
+
+def rcp_allowed_speedup(mean: float, deviation: float, n_reference: int, n_entry: int, p: float = 0.05) -> float:
+    """How much faster than the reference's mean a submission may converge by chance, as a fraction.
+
+    mean / (mean - t * deviation * sqrt(1/n_reference + 1/n_entry)) - 1 with t of n_reference + n_entry - 2 degrees of freedom
+    (MLPerf Training rules, Reference Convergence Points). ``mean`` and ``deviation`` are the reference's, in one unit.
+    """
+    t = float(stats.t.ppf(1 - p, n_reference + n_entry - 2))
+    slack = t * deviation * math.sqrt(1 / n_reference + 1 / n_entry)
+    if slack >= mean:
+        return math.inf
+    return mean / (mean - slack) - 1
+
+
+def expected_best(values: Sequence[float]) -> tuple[float, ...]:
+    """Expected smallest value after k = 1 … n tries drawn without replacement from the n tuning trials.
+
+    Exact, from order statistics: the i-th smallest is the best of k with probability C(n - i, k - 1) / C(n, k) (the idea of
+    Dodge et al., EMNLP 2019, section 3, without its replacement).
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    return tuple(sum(math.comb(n - i, k - 1) * v for i, v in enumerate(ordered, 1)) / math.comb(n, k) for k in range(1, n + 1))

@@ -29,7 +29,7 @@ def of(found):
 
 def rows(found):
     (section,) = of(found).sections
-    return {row.entry: row for row in section.rows}
+    return {row.label: row for row in section.rows}
 
 
 def reasons(found):

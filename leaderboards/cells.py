@@ -1,0 +1,199 @@
+"""Cells: the costs of each entry on each workload, gathered from a board's records for scoring against a pinned reference."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..suite.curve import Curve, crossings
+from ..suite.errors import RecordError
+from ..suite.record import Record, Status, WorkloadIdentity
+from ..suite.workload import Direction, Lens
+from .boards import Board, Rejected, Section
+from .statistics import Floats
+
+__all__ = ["Cell", "Field", "Pin", "field", "pin", "relaxed"]
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The reference trials that a board's version rests on: record ids by workload (``name@version``) in one hardware class."""
+
+    version: str
+    hardware_class: str
+    record_ids: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry on one workload: costs (levels, units), NaN where missed; a unit is a seed, or a study of tuning trials.
+
+    ``key`` is made of the record ids and seeds the bootstrap.
+    """
+
+    costs: Floats
+    key: str
+
+    @property
+    def n(self) -> int:
+        """Units, hits and misses."""
+        return int(self.costs.shape[1])
+
+
+@dataclass(frozen=True)
+class Field:
+    """All that scores need: cells of entries and of the pinned reference on the workloads of one hardware class, in one lens.
+
+    ``levels`` are the targets that the rows of costs belong to, ``main`` the row of the main one. ``absent_is_miss``: an entry
+    without trials on a workload missed it (AlgoPerf's rule) instead of being *not measured* there.
+    """
+
+    lens: Lens
+    workloads: tuple[WorkloadIdentity, ...]
+    levels: Mapping[str, tuple[float, ...]]
+    main: Mapping[str, int]
+    budgets: Mapping[str, float]
+    entries: Mapping[str, Mapping[str, Cell]]
+    reference: Mapping[str, Cell]
+    set_aside: tuple[Rejected, ...] = ()
+    absent_is_miss: bool = False
+
+
+def pin(board: Board, entry: str, hardware_class: str, version: str) -> Pin:
+    """Pin the counted trials of an entry on every workload of a hardware class. ``RecordError`` when it has none."""
+    found = {
+        section.workload.identity: row.record_ids
+        for section in board.sections
+        if section.hardware_class == hardware_class
+        for row in section.rows
+        if row.entry == entry
+    }
+    if not found:
+        raise RecordError(f"reference {entry!r} has no counted trial in hardware class {hardware_class!r}")
+    return Pin(version, hardware_class, found)
+
+
+def field(
+    board: Board,
+    records: Sequence[Record],
+    pinned: Pin,
+    *,
+    core: Sequence[str] | None = None,
+    lens: Lens = Lens.CHARGED_SECONDS,
+    unit_of: Callable[[Record], Hashable] = lambda record: record.seed,
+    absent_is_miss: bool = False,
+    curves: Mapping[str, Curve] | None = None,
+    relaxations: Sequence[float] | None = None,
+) -> Field:
+    """Gather the cells of a board's entries in the pin's hardware class.
+
+    ``core`` are workload identities (all pinned ones by default). ``unit_of`` groups trials: the best of a unit counts (best of
+    a study of tuning trials). With ``relaxations`` (fractions of the main target) the levels are the relaxed targets, read off
+    ``curves``. Raises ``RecordError`` for a pinned record that is not there.
+    """
+    by_id = {record.record_id: record for record in records}
+    sections = [_pinned_section(board, pinned, identity) for identity in (core or sorted(pinned.record_ids))]
+    read = _Reader(by_id, lens, unit_of, curves or {}, tuple(relaxations or ()))
+    entries: dict[str, dict[str, Cell]] = defaultdict(dict)
+    reference, set_aside = {}, []
+    for section in sections:
+        identity = section.workload.identity
+        reference[identity] = read.cell(pinned.record_ids[identity])
+        chosen, others = _chosen_rows(section, by_id)
+        set_aside += others
+        for entry, record_ids in chosen.items():
+            entries[entry][identity] = read.cell(record_ids)
+    identities = [section.workload.identity for section in sections]
+    workloads = tuple(section.workload for section in sections)
+    return Field(
+        lens=lens,
+        workloads=workloads,
+        levels={w.identity: read.levels(w) for w in workloads},
+        main={w.identity: 0 if relaxations else w.ladder.levels.index(w.ladder.main) for w in workloads},
+        budgets={w.identity: _budget(w, lens, [by_id[i] for i in pinned.record_ids[w.identity]]) for w in workloads},
+        entries={entry: {i: cells[i] for i in identities if i in cells} for entry, cells in sorted(entries.items())},
+        reference=reference,
+        set_aside=tuple(set_aside),
+        absent_is_miss=absent_is_miss,
+    )
+
+
+def relaxed(workload: WorkloadIdentity, amount: float) -> float:
+    """The main target made easier by a fraction of its value: 0.9 accuracy relaxed by 0.1 is 0.81, a loss of 2.0 is 2.2."""
+    sign = -1 if workload.metric.direction is Direction.MAXIMIZE else 1
+    return workload.ladder.main + sign * amount * abs(workload.ladder.main)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads cells off records, or off curves where targets are relaxed."""
+
+    records: Mapping[str, Record]
+    lens: Lens
+    unit_of: Callable[[Record], Hashable]
+    curves: Mapping[str, Curve]
+    relaxations: tuple[float, ...]
+
+    def levels(self, workload: WorkloadIdentity) -> tuple[float, ...]:
+        return tuple(relaxed(workload, amount) for amount in self.relaxations) or workload.ladder.levels
+
+    def cell(self, record_ids: Sequence[str]) -> Cell:
+        units: dict[Hashable, list[list[float]]] = defaultdict(list)
+        for record_id in record_ids:
+            if record_id not in self.records:
+                raise RecordError(f"the board rests on record {record_id!r}, which is not there")
+            record = self.records[record_id]
+            units[self.unit_of(record)].append(self._costs(record))
+        best = [np.fmin.reduce(np.array(trials)) for trials in units.values()]  # fmin passes over NaN
+        return Cell(np.array(best).T, "\n".join(record_ids))
+
+    def _costs(self, record: Record) -> list[float]:
+        found = record.crossings
+        if self.relaxations:
+            w = record.workload
+            found = crossings(self.curves[record.record_id], w.metric, replace(w.ladder, levels=self.levels(w)))
+        if record.status is Status.DIVERGED:
+            return [math.nan] * len(found)
+        return [c.cost.get(self.lens, math.nan) if c.hit else math.nan for c in found]
+
+
+def _pinned_section(board: Board, pinned: Pin, identity: str) -> Section:
+    """The section that holds the pinned records of a workload: its constants and targets are those that are scored."""
+    wanted = set(pinned.record_ids.get(identity, ()))
+    for section in board.sections:
+        if section.workload.identity == identity and section.hardware_class == pinned.hardware_class:
+            counted = {record_id for row in section.rows for record_id in row.record_ids}
+            if wanted and wanted <= counted:
+                return section
+    raise RecordError(f"workload {identity}: the reference trials pinned by board version {pinned.version!r} are not all among the records")
+
+
+def _chosen_rows(section: Section, records: Mapping[str, Record]) -> tuple[dict[str, tuple[str, ...]], list[Rejected]]:
+    """One row an entry: the settings with most trials, then those started first; never chosen by result. The others by name."""
+    by_entry = defaultdict(list)
+    for row in section.rows:
+        by_entry[row.entry].append(row)
+    chosen, others = {}, []
+    for entry, rows in by_entry.items():
+        best, *rest = sorted(rows, key=lambda row: (-row.n, min(records[i].started_at or "" for i in row.record_ids), row.record_ids))
+        chosen[entry] = best.record_ids
+        reason = f"other settings of {entry} with more trials are scored"
+        others += [Rejected(record_id, reason) for row in rest for record_id in row.record_ids]
+    return chosen, others
+
+
+def _budget(workload: WorkloadIdentity, lens: Lens, reference: Sequence[Record]) -> float:
+    """The budget in a lens. Where the workload states none, as many times the reference's median cost as it allows examples."""
+    if lens is Lens.CHARGED_SECONDS:
+        return workload.budget.charged_seconds
+    if lens is Lens.EXAMPLES:
+        return float(workload.budget.examples)
+    found = [c.cost for record in reference if (c := record.crossing()) is not None and c.hit]
+    known = [(cost[lens], cost[Lens.EXAMPLES]) for cost in found if lens in cost and Lens.EXAMPLES in cost]
+    if not known:
+        raise RecordError(f"workload {workload.identity}: the reference trials carry no {lens}, so nothing can be scored in it")
+    return float(np.median([a / b for a, b in known])) * workload.budget.examples
