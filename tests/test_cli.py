@@ -402,6 +402,13 @@ def test_doctor_says_why_ffcv_is_not_used():
     assert "did not end" in doctor.ffcv_state(hung, installed=True).detail
 
 
+def test_doctor_says_when_the_tracking_store_does_not_answer(tmp_path, capsys, monkeypatch, no_ffcv_import):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert main(["doctor", "--home", str(tmp_path)]) == 0
+    (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: MLflow")]
+    assert "`timetrial mirror` sends their records later" in warning
+
+
 @pytest.mark.ffcv
 def test_doctor_finds_a_working_ffcv():
     assert doctor.ffcv_state().status == "ok"

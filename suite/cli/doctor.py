@@ -157,8 +157,18 @@ def _space(home: Path) -> Finding:
 
 
 def _tracking(home: Path) -> Finding:
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    return Finding("MLflow", "ok", "a server named by MLFLOW_TRACKING_URI" if uri else f"SQLite below {home}")
+    from ..errors import TrackingError
+    from ..tracking_store import default_uri, open_store
+
+    named = bool(os.environ.get("MLFLOW_TRACKING_URI"))
+    if not named and not (home / "mlflow.db").exists():
+        return Finding("MLflow", "ok", "SQLite below home, made by the first trial")
+    try:
+        with open_store(default_uri(home)) as client:
+            count = len(client.search_experiments())
+    except TrackingError as problem:
+        return Finding("MLflow", "warning", str(problem), "trials finish all the same; `timetrial mirror` sends their records later")
+    return Finding("MLflow", "ok", f"{count} experiment(s) in {'the store of MLFLOW_TRACKING_URI' if named else 'SQLite below home'}")
 
 
 def _mirror(environment: Mapping[str, str]) -> Finding:
