@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 from .errors import ConfigError, UserError
 from .files import object_digest
 from .registry import config_folders, definition, definition_path
-from .schema import STRICT, build, plain
+from .schema import STRICT, build, fields_at, plain
 from .workload import Workload
 
 __all__ = ["AlgorithmDefinition", "CurationDefinition", "Plan", "instantiate", "resolve", "resolve_definition", "split_overrides"]
@@ -164,6 +165,9 @@ def split_overrides(overrides: Sequence[str]) -> list[str]:
                 hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(sorted([*top, *homes]))}"
                 raise ConfigError(f"unknown override {bare!r}; {hint}")
             item = f"{homes[bare]}={value}"
+        group, *path = bare.split(".")
+        if group in _GROUP_TYPES and path and path[-1] in fields_at(_GROUP_TYPES[group], tuple(path[:-1])):
+            item = f"++{bare}={value}"  # a field that its file leaves at the default can be set all the same
         full.append(item)
     return full
 
@@ -186,6 +190,24 @@ def instantiate(target: str, options: Mapping[str, Any], expected: type, allowed
 
 
 def _one_line(problem: Exception, overrides: Sequence[str]) -> str:
-    """Hydra's message without its traceback advice, with the override that it is about."""
+    """Hydra's message in one line, with the nearest key where an override names one that does not exist."""
     text = " ".join(str(problem).split())
-    return f"overrides {' '.join(overrides)}: {text}"
+    missed = re.match(r"Could not override '([^']+)'", text)
+    if missed is None:
+        return f"overrides {' '.join(overrides)}: {text}"
+    group, _, _ = missed[1].partition(".")
+    chosen = dict(item.split("=", 1) for item in overrides if "=" in item).get(group, {"algorithm": "adamw", "curation": "all"}.get(group))
+    known = [f"{group}.{key}" for key in _keys(definition(group, chosen))] if group in _GROUP_TYPES and chosen else []
+    near = get_close_matches(missed[1], known, n=2, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return f"unknown override {missed[1]!r}{hint}"
+
+
+def _keys(value: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of every key in nested mappings."""
+    found = []
+    for key, inner in value.items():
+        found.append(prefix + key)
+        if isinstance(inner, Mapping):
+            found += _keys(inner, f"{prefix}{key}.")
+    return found

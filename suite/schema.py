@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from .errors import ConfigError, TimetrialError
 
-__all__ = ["STRICT", "build", "plain"]
+__all__ = ["STRICT", "build", "fields_at", "plain"]
 
 T = TypeVar("T")
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
@@ -39,7 +39,7 @@ def build(cls: type[T], value: Mapping[str, Any], where: str, error: type[Timetr
         first = problem.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "unexpected_keyword_argument":
-            known = sorted(_fields_at(cls, first["loc"][:-1]))
+            known = sorted(fields_at(cls, first["loc"][:-1]))
             near = get_close_matches(str(first["loc"][-1]), known, n=2, cutoff=0.5)
             hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
             raise error(f"{where}: unknown key {path!r}; {hint}") from None
@@ -54,7 +54,7 @@ def plain(value: Any) -> Any:
     return _adapter(type(value)).dump_python(value, mode="json")
 
 
-def _fields_at(cls: type, location: tuple[int | str, ...]) -> set[str]:
+def fields_at(cls: type, location: tuple[int | str, ...]) -> set[str]:
     """Names that a dataclass has at a path of field names, following nested dataclasses."""
     import typing
 
