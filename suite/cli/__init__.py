@@ -31,6 +31,7 @@ VERBS = MappingProxyType(
         "run": "run",
         "study": "study",
         "leaderboard": "leaderboard",
+        "mirror": "mirror",
         "doctor": "doctor",
         "completion": "completion",
     }
