@@ -13,7 +13,7 @@ import numpy as np
 
 from ..suite.errors import ConfigError
 
-__all__ = ["Augmentation", "augment"]
+__all__ = ["Augmentation", "augment", "read_only_bytes"]
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ def augment(
     """
     from . import kernels  # compiled code is loaded when first needed
 
-    images, ids = np.ascontiguousarray(images), np.ascontiguousarray(ids, np.int64)
+    ids = np.ascontiguousarray(ids, np.int64)
     count, height, width, channels = images.shape
     side = augmentation.resized_crop
     shape = (height, width) if side is None else (side, side)
     augmentation.check_image(*shape)
     table = augmentation.table(channels)
-    pixels, starts = images.reshape(-1), np.arange(count, dtype=np.int64) * (height * width * channels)
+    pixels, starts = read_only_bytes(images), np.arange(count, dtype=np.int64) * (height * width * channels)
     result = np.empty((count, channels, *shape), augmentation.dtype) if out is None else out
     if side is None:
         kernels.augment_images(pixels, starts, ids, epoch, seed, *augmentation.kernel_arguments, table, result)
@@ -121,6 +121,16 @@ def augment(
         heights, widths = np.full(count, height), np.full(count, width)
         kernels.crop_pictures(pixels, starts, heights, widths, ids, epoch, seed, *augmentation.crop_arguments, table, result)
     return result
+
+
+def read_only_bytes(values: np.ndarray) -> np.ndarray:
+    """All bytes of an array, uint8 ``[total]``, without a copy where it is contiguous.
+
+    Read-only whatever the array is, so that a kernel is compiled once for memory maps and for arrays in memory.
+    """
+    flat = np.asarray(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+    flat.setflags(write=False)
+    return flat
 
 
 def _require(condition: bool, message: str) -> None:

@@ -29,10 +29,12 @@ __all__ = [
     "philox",
 ]
 
+# Constants that are arguments are numpy numbers: numba 0.68 cannot find a cached function again that was called with a literal.
 # Blocks of the counter, so that no two purposes share random numbers; attempts at a crop count on from the last.
-_BLOCK_GEOMETRY = 0
-_BLOCK_CUTOUT = 1
-_BLOCK_CROP = 2
+_BLOCK_GEOMETRY = np.int64(0)
+_BLOCK_CUTOUT = np.int64(1)
+_BLOCK_CROP = np.int64(2)
+_START = np.int64(0)
 
 _U = np.uint64
 _MASK = np.uint64(0xFFFFFFFF)
@@ -76,6 +78,12 @@ def _below(word, bound):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _is_heads(word):  # type: ignore[no-untyped-def]
+    """A fair coin: the highest bit of one 32-bit word."""
+    return word >> _U(31) == _U(1)
+
+
+@njit(cache=True, nogil=True)
 def _between(word, low, high):  # type: ignore[no-untyped-def]
     """A uniform float64 in ``low .. high`` from one 32-bit word."""
     return low + (high - low) * (np.float64(word) / 4294967296.0)
@@ -113,7 +121,7 @@ def augment_images(source, starts, ids, epoch, seed, flip, translate, reflect, c
         mirrored, shift_y, shift_x = False, 0, 0
         if flip or translate > 0:
             w0, w1, w2, _ = _words(seed, epoch, ids[i], _BLOCK_GEOMETRY)
-            mirrored = flip and _below(w0, 2) == 1
+            mirrored = flip and _is_heads(w0)
             shift_y = _below(w1, 2 * translate + 1) - translate
             shift_x = _below(w2, 2 * translate + 1) - translate
         first = max(0, -shift_x)  # columns first .. first + inside - 1 of the shifted picture lie inside the stored one
@@ -171,7 +179,7 @@ def crop_picture(pixels, start, height, width, example, epoch, seed, flip, cutou
     mirrored = False
     if flip:
         w0, _, _, _ = _words(seed, epoch, example, _BLOCK_GEOMETRY)
-        mirrored = _below(w0, 2) == 1
+        mirrored = _is_heads(w0)
     resize_square(pixels, start + (top * width + left) * 3, width, rows, columns, mirrored, table, out)
     if cutout > 0:
         _cut_out(cutout, seed, epoch, example, out)
@@ -195,7 +203,7 @@ def crop_jpegs(source, starts, sizes, heights, widths, ids, decoder, epoch, seed
         encoded = source[starts[i] : starts[i] + sizes[i]]
         failed[i] = decode_jpeg(decoder, encoded.ctypes.data, sizes[i], heights[i], widths[i], pixels.ctypes.data) != 0
         if not failed[i]:
-            crop_picture(pixels, 0, heights[i], widths[i], ids[i], epoch, seed, flip, cutout, train, table, out[i])
+            crop_picture(pixels, _START, heights[i], widths[i], ids[i], epoch, seed, flip, cutout, train, table, out[i])
 
 
 @njit(cache=True, nogil=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..suite.errors import ConfigError, DataMissing, LoaderError, TimetrialError, UserError
 from . import kernels
-from .augment import Augmentation
+from .augment import Augmentation, read_only_bytes
 from .beton import ffcv_available, read_layout
 from .buffers import BufferPool
 from .columns import Column, columns_of
@@ -171,7 +171,7 @@ class Loader(ABC):
             except LoaderError as error:
                 raise LoaderError(f"example {ids[i]}, field {column.name!r}: {error}") from error
             crop = (ids[i], epoch, self._seed, *column.augmentation.crop_arguments, column.table, out[i])
-            kernels.crop_picture(pixels.reshape(-1), 0, pixels.shape[0], pixels.shape[1], *crop)
+            kernels.crop_picture(read_only_bytes(pixels), 0, pixels.shape[0], pixels.shape[1], *crop)
 
     def _checked(self, order: np.ndarray) -> np.ndarray:
         ids = np.asarray(order)
@@ -189,7 +189,7 @@ class TorchLoader(Loader):
     """Reads the split's memory-mapped arrays: the oracle, the baseline, and the loader wherever FFCV cannot be built."""
 
     def _open(self, split: Split) -> None:
-        self._bytes = {column.name: np.ascontiguousarray(column.field.values).reshape(-1).view(np.uint8) for column in self.columns}
+        self._bytes = {column.name: read_only_bytes(column.field.values) for column in self.columns}
 
     def _read(self, ids: np.ndarray, epoch: int, outputs: Mapping[str, np.ndarray]) -> None:
         for column in self.columns:

@@ -176,8 +176,8 @@ def resized(picture: np.ndarray, box: tuple[int, int, int, int], side: int, mirr
     """The kernel alone: crop ``(top, left, rows, columns)`` to ``[3, side, side]``."""
     top, left, rows, columns = box
     out = np.empty((3, side, side), np.uint8)
-    start = (top * picture.shape[1] + left) * 3
-    resize_square(picture.reshape(-1), start, picture.shape[1], rows, columns, mirrored, np.tile(np.arange(256, dtype=np.uint8), (3, 1)), out)
+    start, table = (top * picture.shape[1] + left) * 3, Augmentation().table(3)
+    resize_square(picture.reshape(-1), start, picture.shape[1], rows, columns, mirrored, table, out)
     return out
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from timetrial.data_pipelines import beton
 from timetrial.data_pipelines.beton import read_layout, write_beton
 from timetrial.data_pipelines.dataset import Field, FieldKind
 from timetrial.data_pipelines.jpeg import jpeg_size
 from timetrial.suite.errors import DataError
+
+from .jpegs import encoded, jpeg_field
 
 RANDOM = np.random.default_rng(0)
 NATIVE_READER = """
@@ -29,18 +31,6 @@ batches = [[part.numpy().copy() for part in batch] for batch in loader]
 for parts in zip(*batches):
     print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
 """
-
-
-def encoded(height: int, width: int, quality: int = 90, mode: str = "RGB", **options) -> np.ndarray:
-    """A JPEG of noise, uint8 ``[bytes]``."""
-    shape = (height, width) if mode == "L" else (height, width, 3)
-    stream = io.BytesIO()
-    Image.fromarray(RANDOM.integers(0, 256, shape, dtype=np.uint8), mode).save(stream, "JPEG", quality=quality, **options)
-    return np.frombuffer(stream.getvalue(), np.uint8)
-
-
-def jpeg_field(pictures: list[np.ndarray]) -> Field:
-    return Field(FieldKind.JPEG, np.concatenate(pictures), np.cumsum([0, *map(len, pictures)]))
 
 
 def some_fields(count: int = 20) -> dict[str, Field]:
@@ -64,7 +54,7 @@ def field_sets(draw):
             side = draw(st.sampled_from([1, 3, 600]))
             fields[name] = Field(kind, random.integers(0, 256, (count, side, 4, 3), dtype=np.uint8))
         elif kind is FieldKind.JPEG:
-            fields[name] = jpeg_field([encoded(3 + i, 4) for i in range(count)])
+            fields[name] = jpeg_field([encoded(RANDOM, 3 + i, 4) for i in range(count)])
         else:
             dtype = draw(st.sampled_from(["u1", "u2", "i4", "u8", "f2", "f8", "?"]))
             shape = draw(st.sampled_from([(), (3,), (2, 1, 5), (1 << 18,)]))
@@ -95,8 +85,6 @@ def test_every_byte_is_where_the_layout_says(fields):
 @pytest.mark.ffcv
 @pytest.mark.timeout(120)
 def test_ffcv_itself_reads_the_file(tmp_path):
-    import hashlib
-
     fields = some_fields()
     write_beton(tmp_path / "x.beton", fields)
     command = [sys.executable, "-W", "ignore", "-c", NATIVE_READER, str(tmp_path / "x.beton")]
@@ -106,14 +94,13 @@ def test_ffcv_itself_reads_the_file(tmp_path):
 
 def test_types_are_those_of_ffcv():
     pytest.importorskip("ffcv")
-    from timetrial.data_pipelines import ffcv_guards  # noqa: F401  the guarded import
-
+    importlib.import_module("timetrial.data_pipelines.ffcv_guards")
     from ffcv import types
     from ffcv.fields import IntField, NDArrayField, RGBImageField
     from ffcv.fields.ndarray import NDArrayArgsType
 
-    assert (beton._HEADER, beton._DESCRIPTOR, beton._ALLOCATION) == (types.HeaderType, types.FieldDescType, types.ALLOC_TABLE_TYPE)
-    assert (beton._VERSION, beton._ARRAY_ARGUMENTS) == (types.CURRENT_VERSION, NDArrayArgsType)
+    assert (types.HeaderType, types.FieldDescType, types.ALLOC_TABLE_TYPE) == (beton._HEADER, beton._DESCRIPTOR, beton._ALLOCATION)
+    assert (types.CURRENT_VERSION, NDArrayArgsType) == (beton._VERSION, beton._ARRAY_ARGUMENTS)
     handlers = {beton._INT: IntField(), beton._IMAGE: RGBImageField(), beton._ARRAY: NDArrayField(np.dtype("f4"), (2,))}
     for number, handler in handlers.items():
         assert types.TYPE_ID_HANDLER[number] is type(handler)
@@ -184,7 +171,10 @@ def test_page_sizes_that_ffcv_refuses_are_refused(size, tmp_path):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    path, fields = tmp_path_factory.mktemp("beton") / "x.beton", some_fields() | {"photo": jpeg_field([encoded(4, 4) for _ in range(20)])}
+    path, fields = (
+        tmp_path_factory.mktemp("beton") / "x.beton",
+        some_fields() | {"photo": jpeg_field([encoded(RANDOM, 4, 4) for _ in range(20)])},
+    )
     write_beton(path, fields)
     return path.read_bytes(), fields, read_layout(path, fields)
 
@@ -239,9 +229,12 @@ def test_another_datasets_file_is_refused(written, tmp_path):
             read_layout(tmp_path / "x.beton", other)
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"mode": "L"}, {"exif": b"Exif\0\0" + bytes(3000)}, {"comment": b"!" * 500}], ids=str)
+JPEG_VARIANTS = [{}, {"progressive": True}, {"mode": "L"}, {"exif": b"Exif\0\0" + bytes(3000)}, {"comment": b"!" * 500}]
+
+
+@pytest.mark.parametrize("options", JPEG_VARIANTS, ids=["baseline", "progressive", "grey", "exif", "comment"])
 def test_the_size_of_a_jpeg_is_read_from_its_header(options):
-    assert jpeg_size(encoded(37, 5, **options)) == (37, 5)
+    assert jpeg_size(encoded(RANDOM, 37, 5, **options)) == (37, 5)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"\x89PNG\r\n", b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xe0\x00\x10JFIF"], ids=repr)
