@@ -15,7 +15,16 @@ from .registry import config_folders, definition, definition_path
 from .schema import STRICT, build, fields_at, plain
 from .workload import Workload
 
-__all__ = ["AlgorithmDefinition", "CurationDefinition", "Plan", "instantiate", "resolve", "resolve_definition", "split_overrides"]
+__all__ = [
+    "AlgorithmDefinition",
+    "CurationDefinition",
+    "Plan",
+    "instantiate",
+    "plan_of",
+    "resolve",
+    "resolve_definition",
+    "split_overrides",
+]
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,12 @@ def resolve(overrides: Sequence[str]) -> Plan:
             value = OmegaConf.to_container(compose("run", full), resolve=True)
     except (HydraException, OmegaConfBaseException) as problem:
         raise ConfigError(_one_line(problem, overrides)) from None
-    return build(Plan, {**value, "study": study[-1] if study else None}, "run").checked()  # type: ignore[dict-item]
+    return plan_of({**value, "study": study[-1] if study else None})  # type: ignore[dict-item]
+
+
+def plan_of(composed: Mapping[str, Any]) -> Plan:
+    """Check what Hydra composed; ``ConfigError`` names the key that is wrong."""
+    return build(Plan, composed, "run").checked()
 
 
 def split_overrides(overrides: Sequence[str]) -> list[str]:

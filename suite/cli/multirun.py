@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from ..config import split_overrides
-from ..registry import config_folders
+from ..config import plan_of, split_overrides
+from ..errors import TimetrialError
+from ..registry import config_folders, definition_path
 
 __all__ = ["run_all"]
 
@@ -19,22 +19,36 @@ def run_all(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
     The sweep's names are checked value by value in each job, so a typo stops that job with the usual message.
     """
     import hydra
+    from omegaconf import DictConfig, OmegaConf
 
     from .run import run_one
 
-    # Hydra overrides choose what is composed; each job resolves them again into a plan of its own.
+    if not arguments.no_mlflow:
+        from ..tracking import default_uri, initialise
+
+        initialise(default_uri(home))  # jobs that a launcher starts at once must find a migrated database
+    # Every name is checked before the first job; bare hyperparameters are spelled out on the first value of each list.
     folders = config_folders()
+    study = next((item.partition("=")[2] for item in reversed(overrides) if item.startswith("study=")), None)
+    overrides = [item for item in overrides if not item.startswith("study=")]
+    for group, _, values in (item.partition("=") for item in overrides):
+        for name in values.split(",") if group in ("workload", "algorithm", "curation") else ():
+            definition_path(group, name)
     first = [item.split("=", 1)[0] + "=" + item.split("=", 1)[1].split(",")[0] for item in overrides]
     spelled = [f"{full.split('=', 1)[0]}={given.split('=', 1)[1]}" for full, given in zip(split_overrides(first), overrides, strict=True)]
     codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=str(folders[0]), config_name="run")
-    def job(config: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
+    def job(config: DictConfig) -> None:
+        value = OmegaConf.to_container(config, resolve=True)
+        try:
+            codes.append(run_one(plan_of({**value, "study": study}), home, arguments))  # type: ignore[dict-item]
+        except TimetrialError as problem:  # one job's mistake is told in one line and leaves the other jobs alone
+            print(f"timetrial: {problem}", file=sys.stderr)
+            codes.append(1)
 
-        codes.append(run_one(list(HydraConfig.get().overrides.task), home, arguments))
-
-    settings = [f"hydra.sweep.dir={home}/multirun", "hydra.sweep.subdir=${hydra.job.num}", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
+    settings = [f"hydra.sweep.dir={home}/multirun", "hydra.sweep.subdir=${hydra.job.num}"]
+    settings += ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled"]
     if folders[1:]:
         settings.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]")
     before = sys.argv

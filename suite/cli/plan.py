@@ -27,11 +27,11 @@ def describe(plan: Plan, home: Path) -> dict[str, Any]:
         "options": dict(plan.algorithm.options),
         "curation": f"{plan.curation.name}, keep fraction {plan.keep_fraction:g}",
         "seed": plan.seed,
-        "budget": f"{examples} examples = {math.ceil(examples / batch)} steps of {batch}, at most {w.budget.charged_seconds:g} charged seconds",
+        "budget": f"{examples} examples = {math.ceil(examples / batch)} steps of {batch}, at most {w.budget.charged_seconds:g} charged s",
         "evaluations": 1 + math.ceil(examples / w.evaluation.every_examples),
         "precision": w.precision,
         "loader": plan.loader,
-        "expected seconds": f"{seconds[len(seconds) // 2]:.1f} (median of {len(seconds)} earlier trials here)" if seconds else "not known yet",
+        "expected": f"{seconds[len(seconds) // 2]:.1f} s (median of {len(seconds)} earlier trials here)" if seconds else "not known yet",
         "trial": plan.digest[:16],
     }
 

@@ -72,7 +72,7 @@ class TrialDisplay:
         self._done += 1
         if self._live is not None:
             self._live.update(self._render(), refresh=True)
-        elif not self._quiet:
+        elif not self._quiet and len(self._plans) > 1:
             print(f"[{self._done}/{len(self._plans)}] {summary(record)}", file=sys.stderr, flush=True)
 
     def _render(self) -> Group:

@@ -6,8 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..config import Plan
 
 HELP = "run a workload by name"
 EXAMPLES = (
@@ -39,14 +43,13 @@ def execute(arguments: argparse.Namespace) -> int:
         from .multirun import run_all
 
         return run_all(overrides, home, arguments)
-    return run_one(overrides, home, arguments)
-
-
-def run_one(overrides: list[str], home: Path, arguments: argparse.Namespace) -> int:
-    """One trial from composed overrides to its exit code."""
     from ..config import resolve
 
-    plan = resolve(overrides)
+    return run_one(resolve(overrides), home, arguments)
+
+
+def run_one(plan: Plan, home: Path, arguments: argparse.Namespace) -> int:
+    """One trial from its plan to its exit code."""
     if arguments.dry_run:
         from .plan import describe
 
@@ -71,17 +74,18 @@ def run_one(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
         print(summary(record))
         print(f"record: {folder}")
     if record.status is Status.FAILED:
-        raise UserError(f"the trial failed: {(record.status_reason or '').strip().splitlines()[-1]} (traceback in {folder / 'record.json'})")
+        reason = (record.status_reason or "").strip().splitlines()[-1]
+        raise UserError(f"the trial failed: {reason} (traceback in {folder / 'record.json'})")
     if record.status is Status.INTERRUPTED:
         return 130
     return 0 if record.status in (Status.HIT, Status.SMOKE) else 3
 
 
-def describe_text(plan: object, home: Path) -> str:
+def describe_text(plan: Plan, home: Path) -> str:
     """The dry run's answer for people."""
     from .plan import describe
 
-    lines = [f"{key:<22} {value}" for key, value in describe(plan, home).items()]  # type: ignore[arg-type]
+    lines = [f"{key:<22} {value}" for key, value in describe(plan, home).items()]
     return "\n".join(lines)
 
 
