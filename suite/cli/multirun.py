@@ -57,4 +57,4 @@ def run_all(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
         job()
     finally:
         sys.argv = before
-    return 0 if all(code in (0, 3) for code in codes) else max(codes)
+    return next((code for code in codes if code not in (0, 3)), 0)
