@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -20,10 +20,11 @@ __all__ = ["Evaluator", "Measured"]
 
 @dataclass(frozen=True)
 class Measured:
-    """Mean loss as trained on (label smoothing included) and quality in the workload's unit."""
+    """Mean loss as trained on (label smoothing included), quality in the workload's unit, and what else the task reports, by name."""
 
     loss: float
     quality: float
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 @final
@@ -47,23 +48,37 @@ class Evaluator:
                     target[name].copy_(value)
 
     def measure(self, examples: Examples) -> Measured:
-        """One pass over ``examples`` in fixed batches."""
-        task, options = self._inputs.task, self._inputs.workload.loss
-        metric = task.metric(self._inputs.dataset.facts).to(self._device)
+        """One pass over ``examples`` in fixed batches; on the test split the task's slow measures too."""
+        task, options, facts = self._inputs.task, self._inputs.workload.loss, self._inputs.dataset.facts
+        metric = task.metric(facts).to(self._device)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        with torch.inference_mode(), self._autocast():
-            for chunk in self._loader(examples).serve(examples.ids, 0):
-                fields = {name: value.to(self._device) for name, value in chunk.fields.items()}
-                batch = Batch(torch.as_tensor(chunk.ids), fields)
-                outputs = task.forward(self._twin, batch)
+        with torch.inference_mode():
+            for batch in self._batches(examples):
+                with self._autocast():
+                    outputs = task.forward(self._twin, batch)
                 total += task.losses(outputs, batch, options).double().sum()
                 task.update(metric, outputs, batch)
-        return Measured(float(total) / len(examples), task.quality(float(metric.compute())))
+            quality, others = self._named(metric.compute())
+            if task.slow_measures is not None and examples is self._inputs.test:
+                with self._autocast():
+                    others |= task.slow_measures(self._twin, self._batches(examples), facts)
+        return Measured(float(total) / len(examples), task.quality(quality), others)
 
     def close(self) -> None:
         """Close the loaders."""
         for loader in self._loaders.values():
             loader.close()
+
+    def _batches(self, examples: Examples) -> Iterator[Batch]:
+        for chunk in self._loader(examples).serve(examples.ids, 0):
+            yield Batch(torch.as_tensor(chunk.ids), {name: value.to(self._device) for name, value in chunk.fields.items()})
+
+    def _named(self, value: Tensor | dict[str, Tensor]) -> tuple[float, dict[str, float]]:
+        """The value that is the quality, and the others by name."""
+        if isinstance(value, Tensor):
+            return float(value), {}
+        values = {name: float(part) for name, part in value.items()}
+        return values.pop(self._inputs.workload.metric.name), values
 
     def _loader(self, examples: Examples) -> Loader:
         key = id(examples)

@@ -44,15 +44,21 @@ class Inputs:
     test: Examples
     augmentation: Augmentation
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What a batch carries: the task's fields, and of its optional ones those that the dataset has."""
+        known = self.dataset.splits["train"].fields
+        return (*self.task.fields, *(name for name in self.task.optional_fields if name in known))
+
     def training_loader(self, kind: str, seed: int, workers: int) -> Loader:
         """A loader over the pool's split with the workload's augmentation, keyed by ``seed``."""
-        return make_loader(kind, self.pool.split, self.task.fields, self.augmentation, seed=seed, workers=workers)
+        return make_loader(kind, self.pool.split, self.fields, self.augmentation, seed=seed, workers=workers)
 
     def evaluation_loader(self, examples: Examples) -> Loader:
         """A loader that serves evaluation batches without random transforms."""
         batch = min(self.workload.evaluation.batch_size, len(examples))
         plain = replace(self.augmentation, train=False)
-        return make_loader("torch", examples.split, self.task.fields, plain, seed=0, chunk_size=batch, workers=1)
+        return make_loader("torch", examples.split, self.fields, plain, seed=0, chunk_size=batch, workers=1)
 
 
 def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int, int | None], None] | None = None) -> Inputs:

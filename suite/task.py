@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +26,11 @@ class Task:
     ``build_model(options, facts)`` draws initial weights from torch's global generator, which the harness seeds.
     ``forward(model, batch)`` gives what ``losses`` and ``metric`` need. ``losses(outputs, batch, options)`` is float ``[B]``,
     differentiable. ``metric()`` gives a fresh torchmetrics metric; ``update(metric, outputs, batch)`` feeds it; its value,
-    mapped by ``quality`` to the workload's unit, is the quality that targets are set on.
+    mapped by ``quality`` to the workload's unit, is the quality that targets are set on. Of a ``MetricCollection`` that is the
+    one named like the workload's metric; the others are reported beside it.
+
+    ``optional_fields``: served too where the dataset has them. ``slow_measures(model, batches, facts)``: further measures by name that
+    are too slow for every evaluation (translations); taken on the test split only, which is measured at the hit and at the end.
     """
 
     fields: tuple[str, ...]
@@ -37,6 +41,8 @@ class Task:
     update: Callable[[Any, Any, Batch], None]
     label: str | None = None
     quality: Callable[[float], float] = float
+    optional_fields: tuple[str, ...] = ()
+    slow_measures: Callable[[nn.Module, Iterable[Batch], Options], Mapping[str, float]] | None = None
 
 
 def load_task(name: str) -> Task:
