@@ -100,6 +100,7 @@ class Source:
 
     ``decode(paths, options)`` gets the verified files by name and the complete options. ``options`` holds every option with its default;
     an option given with another type is refused. ``version`` rises whenever ``decode`` gives something else for the same files.
+    ``identify(options)`` names the state of files that are not among ``files`` (a user's own): another state is another dataset.
     """
 
     name: str
@@ -109,16 +110,21 @@ class Source:
     files: tuple[RemoteFile, ...]
     decode: Callable[[Mapping[str, Path], Mapping[str, Any]], Decoded]
     options: Mapping[str, Any] = field(default_factory=dict)
+    identify: Callable[[Mapping[str, Any]], str] | None = None
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All options, defaults filled in. ``UnknownName`` or ``ConfigError`` for an option that does not exist or has another type."""
+        """All options, defaults filled in, and the ``state`` of the user's files.
+
+        ``UnknownName`` or ``ConfigError`` for an option that does not exist or has another type.
+        """
         for name, value in given.items():
             if name not in self.options:
                 raise unknown_name(f"option of {self.name}", name, self.options)
             if type(value) is not type(self.options[name]):
                 expected = type(self.options[name]).__name__
                 raise ConfigError(f"{self.name}: option {name} expected {expected}, given {type(value).__name__} {value!r}")
-        return {**self.options, **given}
+        options = {**self.options, **given}
+        return options if self.identify is None else {**options, "state": self.identify(options)}
 
 
 def prepare(source: Source, options: Mapping[str, Any], home: Path, *, on_progress: OnProgress | None = None) -> Dataset:
@@ -144,7 +150,7 @@ def prepare(source: Source, options: Mapping[str, Any], home: Path, *, on_progre
             _write(source, resolved, decoded, folder, report)
         elif _lacks_beton(dataset, folder):
             _add_betons(dataset, folder, report)
-    return open_dataset(source, options, home)
+    return _open(source, resolved, folder)
 
 
 def open_dataset(source: Source, options: Mapping[str, Any], home: Path) -> Dataset:
@@ -155,7 +161,10 @@ def open_dataset(source: Source, options: Mapping[str, Any], home: Path) -> Data
     the manifest is damaged or of another dataset, ``ConfigError`` for bad options.
     """
     resolved = source.resolve(options)
-    folder = _folder(source, resolved, home)
+    return _open(source, resolved, _folder(source, resolved, home))
+
+
+def _open(source: Source, resolved: Mapping[str, Any], folder: Path) -> Dataset:
     manifest = _read_manifest(source, resolved, folder)
     expected = _files(manifest)
     for name, (size_bytes, _) in expected.items():
@@ -177,7 +186,7 @@ def _folder(source: Source, resolved: Mapping[str, Any], home: Path) -> Path:
 
 def _open_intact(source: Source, resolved: Mapping[str, Any], folder: Path) -> Dataset | None:
     try:
-        return open_dataset(source, resolved, folder.parent.parent)
+        return _open(source, resolved, folder)
     except DataError:
         return None
 
@@ -239,13 +248,13 @@ def _fetch_and_decode(source: Source, resolved: Mapping[str, Any], downloads: Pa
     except UserError:
         raise
     except Exception as problem:
-        if all(file.digest is not None for file in source.files):
+        if source.identify is None and all(file.digest is not None for file in source.files):
             raise  # the files are the official ones: a fault of decode
         if mirror is None:
             discard_unverified(source.files, downloads)
         if isinstance(problem, DataError):
             raise
-        raise DataError(f"{source.name}: its files cannot be decoded: {problem}") from problem
+        raise DataError(f"{source.name}: its files cannot be decoded: {' '.join(str(problem).split())}") from problem
 
 
 def _check(source: Source, decoded: Decoded) -> None:

