@@ -280,7 +280,8 @@ class Trial:
             loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers)
             self.loader_name = type(loader).__name__
             list(loader.serve(self.inputs.pool.ids[:1], 0))  # loads compiled code; reading an example changes nothing
-            self.batcher = Batcher(loader, self.curated.order, device=assembly.device)
+            static = self.curated.dynamic is None
+            self.batcher = Batcher(loader, self.curated.order, device=assembly.device, order_known_ahead=static)
             self.model = model = assembly.model(self.seeds["model"])
             self.evaluator = Evaluator(self.inputs, model, assembly.device, assembly.fabric.autocast)
             size = self.progress.batch_size = assembly.batch_size(len(self.inputs.pool))

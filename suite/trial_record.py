@@ -53,7 +53,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         selected=_selected(trial),
         cost=_cost(trial),
         resumed_count=trial.resumed_count,
-        hardware_class=machine.hardware_class(),
+        hardware_class=machine.hardware_class(1 if trial.assembly.device.type == "cuda" else 0),
         numerics_key=machine.numerics_key(),
         machine={**machine.fingerprint(), "load_at_start": trial.load_at_start, "load_at_end": machine.load()},
         software={**machine.software_versions(), "git": machine.git_state()},
