@@ -48,8 +48,7 @@ class Cell:
 class Field:
     """All that scores need: cells of entries and of the pinned reference on the workloads of one hardware class, in one lens.
 
-    ``levels`` are the targets that the rows of costs belong to, ``main`` the row of the main one. ``absent_is_miss``: an entry
-    without trials on a workload missed it (AlgoPerf's rule) instead of being *not measured* there.
+    ``levels`` are the targets that the rows of costs belong to, ``main`` the row of the main one.
     """
 
     lens: Lens
@@ -60,7 +59,6 @@ class Field:
     entries: Mapping[str, Mapping[str, Cell]]
     reference: Mapping[str, Cell]
     set_aside: tuple[Rejected, ...] = ()
-    absent_is_miss: bool = False
 
 
 def pin(board: Board, entry: str, hardware_class: str, version: str) -> Pin:
@@ -85,47 +83,46 @@ def field(
     core: Sequence[str] | None = None,
     lens: Lens = Lens.CHARGED_SECONDS,
     unit_of: Callable[[Record], Hashable] = lambda record: record.seed,
-    absent_is_miss: bool = False,
+    required_units: int | None = None,
     curves: Mapping[str, Curve] | None = None,
     relaxations: Sequence[float] | None = None,
 ) -> Field:
     """Gather the cells of a board's entries in the pin's hardware class.
 
     ``core`` are workload identities (all pinned ones by default). ``unit_of`` groups trials: the best of a unit counts (best of
-    a study of tuning trials). With ``relaxations`` (fractions of the main target) the levels are the relaxed targets, read off
-    ``curves``. Raises ``RecordError`` for a pinned record that is not there.
+    a study of tuning trials). With ``required_units`` an entry missed every unit that is not there, on absent workloads too
+    (AlgoPerf's rule), instead of being *not measured* there. With ``relaxations`` (fractions of the main target) the levels are
+    the relaxed targets, read off ``curves``. Raises ``RecordError`` for a pinned record that is not there.
     """
     by_id = {record.record_id: record for record in records}
     sections = [_pinned_section(board, pinned, identity) for identity in (core or sorted(pinned.record_ids))]
-    read = _Reader(by_id, lens, unit_of, curves or {}, tuple(relaxations or ()))
-    entries: dict[str, dict[str, Cell]] = defaultdict(dict)
-    reference, set_aside = {}, []
+    read = _Reader(by_id, lens, unit_of, required_units, curves or {}, tuple(relaxations or ()))
+    chosen, set_aside = {}, []
     for section in sections:
-        identity = section.workload.identity
-        reference[identity] = read.cell(pinned.record_ids[identity])
-        chosen, others = _chosen_rows(section, by_id)
+        chosen[section.workload.identity], others = _chosen_rows(section, by_id)
         set_aside += others
-        for entry, record_ids in chosen.items():
-            entries[entry][identity] = read.cell(record_ids)
-    identities = [section.workload.identity for section in sections]
     workloads = tuple(section.workload for section in sections)
+    entries: dict[str, dict[str, Cell]] = defaultdict(dict)
+    for entry in sorted({entry for rows in chosen.values() for entry in rows}):
+        for w in workloads:
+            if entry in chosen[w.identity] or required_units is not None:
+                entries[entry][w.identity] = read.cell(w, chosen[w.identity].get(entry, ()))
     return Field(
         lens=lens,
         workloads=workloads,
         levels={w.identity: read.levels(w) for w in workloads},
         main={w.identity: 0 if relaxations else w.ladder.levels.index(w.ladder.main) for w in workloads},
         budgets={w.identity: _budget(w, lens, [by_id[i] for i in pinned.record_ids[w.identity]]) for w in workloads},
-        entries={entry: {i: cells[i] for i in identities if i in cells} for entry, cells in sorted(entries.items())},
-        reference=reference,
+        entries=dict(entries),
+        reference={w.identity: read.cell(w, pinned.record_ids[w.identity]) for w in workloads},
         set_aside=tuple(set_aside),
-        absent_is_miss=absent_is_miss,
     )
 
 
-def relaxed(workload: WorkloadIdentity, amount: float) -> float:
-    """The main target made easier by a fraction of its value: 0.9 accuracy relaxed by 0.1 is 0.81, a loss of 2.0 is 2.2."""
-    sign = -1 if workload.metric.direction is Direction.MAXIMIZE else 1
-    return workload.ladder.main + sign * amount * abs(workload.ladder.main)
+def relaxed(target: float, direction: Direction, amount: float) -> float:
+    """A target made easier by a fraction of its value: 0.9 accuracy relaxed by 0.1 is 0.81, a loss of 2.0 is 2.2."""
+    sign = -1 if direction is Direction.MAXIMIZE else 1
+    return target + sign * amount * abs(target)
 
 
 @dataclass(frozen=True)
@@ -135,13 +132,15 @@ class _Reader:
     records: Mapping[str, Record]
     lens: Lens
     unit_of: Callable[[Record], Hashable]
+    required_units: int | None
     curves: Mapping[str, Curve]
     relaxations: tuple[float, ...]
 
     def levels(self, workload: WorkloadIdentity) -> tuple[float, ...]:
-        return tuple(relaxed(workload, amount) for amount in self.relaxations) or workload.ladder.levels
+        main, direction = workload.ladder.main, workload.metric.direction
+        return tuple(relaxed(main, direction, amount) for amount in self.relaxations) or workload.ladder.levels
 
-    def cell(self, record_ids: Sequence[str]) -> Cell:
+    def cell(self, workload: WorkloadIdentity, record_ids: Sequence[str]) -> Cell:
         units: dict[Hashable, list[list[float]]] = defaultdict(list)
         for record_id in record_ids:
             if record_id not in self.records:
@@ -149,6 +148,8 @@ class _Reader:
             record = self.records[record_id]
             units[self.unit_of(record)].append(self._costs(record))
         best = [np.fmin.reduce(np.array(trials)) for trials in units.values()]  # fmin passes over NaN
+        absent = max(0, (self.required_units or 0) - len(best))
+        best += [np.full(len(self.levels(workload)), math.nan)] * absent
         return Cell(np.array(best).T, "\n".join(record_ids))
 
     def _costs(self, record: Record) -> list[float]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
@@ -18,14 +19,14 @@ from .boards import LENSES, Board, Row, Section
 from .plot import Plot, curves_plot
 from .statistics import MINIMUM_N
 
-__all__ = ["page"]
+__all__ = ["Whisker", "page", "render"]
 
 COLOURS = 10
 
 
 @dataclass(frozen=True)
-class _Whisker:
-    """Median and interval in percent of the slowest value of the section; ``open`` when the upper end is not known."""
+class Whisker:
+    """A value and its interval in percent of an axis; ``open`` when the upper end is not known."""
 
     low: float
     at: float
@@ -37,24 +38,19 @@ class _Whisker:
 class _SectionView:
     section: Section
     label: str
-    whiskers: tuple[_Whisker | None, ...]
+    whiskers: tuple[Whisker | None, ...]
     plots: tuple[Plot, ...]
 
 
 def page(board: Board, curves: Mapping[str, Curve], title: str) -> str:
     """The whole page; the same board and curves give the same bytes."""
-    template = _environment().get_template("board.html.j2")
-    return template.render(
-        title=title,
-        board=board,
-        views=_views(board, curves),
-        style=_asset("style.css"),
-        script=_asset("board.js"),
-        formats=formats,
-        lenses=Lens,
-        colours=COLOURS,
-        minimum_n=MINIMUM_N,
-    )
+    return render("board.html.j2", title=title, board=board, views=_views(board, curves), lenses=Lens)
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of ``site/`` with what every page has: style, script and the formats of numbers."""
+    shared = {"style": _asset("style.css"), "script": _asset("board.js"), "formats": formats, "colours": COLOURS, "minimum_n": MINIMUM_N}
+    return _environment().get_template(template).render(**shared, **values)
 
 
 @cache
@@ -85,11 +81,11 @@ def _views(board: Board, curves: Mapping[str, Curve]) -> list[_SectionView]:
     return views
 
 
-def _whiskers(rows: tuple[Row, ...]) -> tuple[_Whisker | None, ...]:
+def _whiskers(rows: tuple[Row, ...]) -> tuple[Whisker | None, ...]:
     found = [row.to_target.get(Lens.CHARGED_SECONDS) for row in rows]
     ends = [end for e in found if e is not None for end in (e.value, e.interval and e.interval.high, e.interval and e.interval.low) if end]
     scale = 100 / max(ends, default=1.0)
-    whiskers: list[_Whisker | None] = []
+    whiskers: list[Whisker | None] = []
     for estimate in found:
         if estimate is None or estimate.value is None:
             whiskers.append(None)
@@ -97,5 +93,5 @@ def _whiskers(rows: tuple[Row, ...]) -> tuple[_Whisker | None, ...]:
         bounds, at = estimate.interval, estimate.value * scale
         low = at if bounds is None else bounds.low * scale
         high = at if bounds is None else 100.0 if bounds.high is None else bounds.high * scale
-        whiskers.append(_Whisker(low, at, high, bounds is not None and bounds.high is None))
+        whiskers.append(Whisker(low, at, high, bounds is not None and bounds.high is None))
     return tuple(whiskers)

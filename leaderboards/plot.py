@@ -15,7 +15,7 @@ from . import formats
 from .boards import Row, Section
 from .statistics import MINIMUM_N, median
 
-__all__ = ["Plot", "Series", "Tick", "curves_plot"]
+__all__ = ["Plot", "Series", "Tick", "curves_plot", "lines_plot"]
 
 GRID = 60
 """Points of a drawn curve; a line of 60 points is smooth at any screen width."""
@@ -34,7 +34,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Series:
-    """One entry's curve: SVG path data in a 100 x 100 area, y down. ``values`` are what a pointer reads at each grid cost.
+    """One entry's curve: SVG path data in a 100 x 100 area, y down. ``values`` are what a pointer reads at each grid point.
 
     ``band`` is the interval over seeds (n >= 5), ``seeds`` the single curves (n < 5), ``hit`` where the median crosses the target.
     """
@@ -50,17 +50,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """Quality against cost in one lens. ``grid`` holds the costs that ``Series.values`` belong to."""
+    """Lines over a common axis. ``grid`` holds the x that ``Series.values`` belong to, ``goal`` a marked height, ``key`` its name."""
 
-    lens: Lens
+    key: str
     x_title: str
     y_title: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    target_at: float
-    target_label: str
+    goal: Tick | None
     grid: tuple[float, ...]
     series: tuple[Series, ...]
+    up: bool = True
 
 
 def curves_plot(section: Section, curves: Mapping[str, Curve], lens: Lens) -> Plot | None:
@@ -72,30 +72,54 @@ def curves_plot(section: Section, curves: Mapping[str, Curve], lens: Lens) -> Pl
     x_end = max(costs)
     y_low, y_high = _quality_range(section, [c[1] for _, found in drawn for c in found])
     grid = np.linspace(0, x_end, GRID)
-    area = _Area(x_end, y_low, y_high)
+    area = _Area(0.0, x_end, y_low, y_high)
     series = tuple(_series(area, grid, row, found, position, lens) for position, (row, found) in enumerate(drawn) if found)
     w = section.workload
     return Plot(
-        lens=lens,
+        key=lens.value,
         x_title=_TITLES[lens],
         y_title=f"{w.metric.name}, validation [{w.metric.unit}]",
         x_ticks=tuple(Tick(float(area.x(v)), _WRITERS.get(lens, _compact)(v)) for v in _nice(0, x_end)),
         y_ticks=tuple(Tick(float(100 - area.y(v)), f"{v:g}") for v in _nice(y_low, y_high)),
-        target_at=float(100 - area.y(w.ladder.main)),
-        target_label=f"target {w.ladder.main:g}",
+        goal=Tick(float(100 - area.y(w.ladder.main)), f"target {w.ladder.main:g}"),
         grid=tuple(float(f"{v:.4g}") for v in grid),
         series=series,
+        up=w.metric.direction is Direction.MAXIMIZE,
+    )
+
+
+def lines_plot(
+    key: str, x_title: str, y_title: str, x: Sequence[float], lines: Mapping[str, Sequence[float]], goal: float | None = None
+) -> Plot:
+    """Plain lines over common x, one colour each in the order given; ``goal`` marks a height."""
+    heights = [v for line in lines.values() for v in line] + ([] if goal is None else [goal])
+    air = 0.04 * ((max(heights) - min(heights)) or 1.0)
+    area = _Area(x[0], x[-1], min(heights) - air, max(heights) + air)
+    across = np.asarray(x, dtype=np.float64)
+    return Plot(
+        key=key,
+        x_title=x_title,
+        y_title=y_title,
+        x_ticks=tuple(Tick(float(area.x(v)), f"{v:g}") for v in _nice(x[0], x[-1])),
+        y_ticks=tuple(Tick(float(100 - area.y(v)), f"{v:g}") for v in _nice(area.y_low, area.y_high)),
+        goal=None if goal is None else Tick(float(100 - area.y(goal)), f"{goal:g}"),
+        grid=tuple(x),
+        series=tuple(
+            Series(label, i, area.path(across, np.asarray(line)), "", (), None, tuple(float(f"{v:.4g}") for v in line))
+            for i, (label, line) in enumerate(lines.items())
+        ),
     )
 
 
 @dataclass(frozen=True)
 class _Area:
+    x_start: float
     x_end: float
     y_low: float
     y_high: float
 
     def x(self, value: float | Floats) -> float | Floats:
-        return value / self.x_end * 100
+        return (value - self.x_start) / (self.x_end - self.x_start) * 100
 
     def y(self, value: float | Floats) -> float | Floats:
         return 100 - (value - self.y_low) / (self.y_high - self.y_low) * 100

@@ -125,14 +125,13 @@ def ecdf(of: Field, entry: str) -> tuple[tuple[float, float], ...]:
 
 
 def _at_level(of: Field, rows: Mapping[str, int]) -> Field:
-    """The field with one row of costs a workload, and a cell of misses where absence is a miss."""
+    """The field with one row of costs a workload."""
 
     def one(identity: str, cell: Cell) -> Cell:
         return Cell(cell.costs[rows[identity]][None, :], cell.key)
 
     reference = {identity: one(identity, cell) for identity, cell in of.reference.items()}
-    missed = {i: Cell(np.full_like(cell.costs, math.nan), "absent") for i, cell in reference.items()} if of.absent_is_miss else {}
-    entries = {entry: missed | {i: one(i, cell) for i, cell in cells.items()} for entry, cells in of.entries.items()}
+    entries = {entry: {i: one(i, cell) for i, cell in cells.items()} for entry, cells in of.entries.items()}
     return replace(of, entries=entries, reference=reference)
 
 

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,19 +89,27 @@ def proportion(hits: int, n: int) -> Estimate:
 
 def _median_interval(ordered: Sequence[float]) -> Interval | None:
     n = len(ordered)
-    depths = np.arange(1, (n + 1) // 2 + 1)
-    coverage = 1 - 2 * stats.binom.cdf(depths - 1, n, 0.5)  # of the interval from the d-th smallest to the d-th largest
-    wide = int(np.flatnonzero(coverage >= CONFIDENCE)[-1]) if coverage[0] >= CONFIDENCE else 0
-    confidence, share, d = float(coverage[0]), 0.0, int(depths[wide])
-    if coverage[0] >= CONFIDENCE and wide + 1 < len(depths):
-        excess = (coverage[wide] - CONFIDENCE) / (coverage[wide] - coverage[wide + 1])
-        share = float((n - d) * excess / (d + (n - 2 * d) * excess))
-        confidence = CONFIDENCE
-    low = _between(ordered[d - 1], ordered[min(d, n - 1)], share)
-    high = _between(ordered[n - d], ordered[max(n - d - 1, 0)], share)
+    depth, share, confidence = _median_depth(n)
+    low = _between(ordered[depth - 1], ordered[min(depth, n - 1)], share)
+    high = _between(ordered[n - depth], ordered[max(n - depth - 1, 0)], share)
     if not math.isfinite(low):
         return None
     return Interval(low, high if math.isfinite(high) else None, confidence)
+
+
+@cache
+def _median_depth(n: int) -> tuple[int, float, float]:
+    """Which order statistic begins the interval, how far to go towards the next one, and the confidence that this gives."""
+    depths = np.arange(1, (n + 1) // 2 + 1)
+    coverage = 1 - 2 * stats.binom.cdf(depths - 1, n, 0.5)  # of the interval from the d-th smallest to the d-th largest
+    if coverage[0] < CONFIDENCE:
+        return 1, 0.0, float(coverage[0])
+    wide = int(np.flatnonzero(coverage >= CONFIDENCE)[-1])
+    depth = int(depths[wide])
+    if wide + 1 == len(depths):
+        return depth, 0.0, float(coverage[wide])
+    excess = (coverage[wide] - CONFIDENCE) / (coverage[wide] - coverage[wide + 1])
+    return depth, float((n - depth) * excess / (depth + (n - 2 * depth) * excess)), CONFIDENCE
 
 
 def _between(start: float, end: float, share: float) -> float:

@@ -26,7 +26,7 @@ function sortBy(table, head) {
   table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
 }
 
-document.getElementById("filter").addEventListener("input", (event) => {
+document.getElementById("filter")?.addEventListener("input", (event) => {
   const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
   for (const section of document.querySelectorAll(".workload")) {
     const hidden = new Set();
