@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data_pipelines.augment import Augmentation
+from ..data_pipelines.beton import ffcv_available
 from ..data_pipelines.dataset import Dataset, Split, open_dataset, prepare
 from ..data_pipelines.loaders import Loader, make_loader
 from ..data_pipelines.sources import get_source
@@ -69,7 +70,10 @@ def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int,
     source, options = get_source(workload.data.source), workload.data.options
     try:
         dataset = open_dataset(source, options, home)
+        ready = not ffcv_available() or all(split.beton is not None for split in dataset.splits.values())
     except DataMissing:
+        ready = False
+    if not ready:  # never prepared, or prepared before FFCV was installed; what is damaged is refused above, not repaired here
         dataset = prepare(source, options, home, on_progress=on_progress)
     task = load_task(workload.task)
     train = dataset.splits["train"]
