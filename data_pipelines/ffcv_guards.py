@@ -7,10 +7,12 @@ a loop ends early: our own workers call the compiled stages, with memory of ours
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, final
 
 import numba
@@ -26,18 +28,25 @@ __all__ = ["FfcvPipeline"]
 
 @contextmanager
 def _harmless_import() -> Iterator[None]:
-    """Keep FFCV's import from compiling, from starting threads and from changing torch.
+    """Keep FFCV's import from compiling, from starting threads, from changing torch, and from needing distutils.
 
     It fills a numba typed dictionary with two entries that only Python looks up (2 s of compiling), starts numba's OpenMP threads
-    (after which a fork is unsafe), and sets torch to one thread for the whole process.
+    (after which a fork is unsafe), sets torch to one thread for the whole process, and takes from distutils, which Python 3.12
+    dropped, one function that it never calls.
     """
     typed_dict, numba_threads, torch_threads = numba.typed.Dict, numba.set_num_threads, torch.get_num_threads()
     numba.typed.Dict, numba.set_num_threads = dict, lambda n: None
+    stand_ins = {name: ModuleType(name) for name in ("distutils", "distutils.log") if "distutils" not in sys.modules}
+    for name, module in stand_ins.items():
+        module.warn = warnings.warn  # type: ignore[attr-defined]
+        sys.modules[name] = module
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it uses distutils and, in its docstrings, invalid escapes
             yield
     finally:
+        for name in stand_ins:
+            del sys.modules[name]
         numba.typed.Dict, numba.set_num_threads = typed_dict, numba_threads
         torch.set_num_threads(torch_threads)
 
