@@ -65,7 +65,8 @@ def gather(arguments: argparse.Namespace) -> tuple[Board, dict[str, Curve]]:
             raise UserError("--records names folders, --from mlflow a store; give one of the two")
         from ..tracking import default_uri, read_records
 
-        found = list(read_records(arguments.tracking_uri or default_uri(arguments.home)))
+        uri = arguments.tracking_uri or default_uri(arguments.home)
+        found = read_records(uri, on_rejected=lambda record_id, reason: rejected.append(Rejected(record_id, reason)))
     else:
         found, rejected = read_folders(record_folders(arguments.records or [arguments.home / "records"], arguments.records is not None))
     if arguments.study is not None:
