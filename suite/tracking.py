@@ -37,13 +37,14 @@ def mirror(records: Iterable[tuple[Record, Curve, Path]], uri: str, *, home: Pat
     Raises ``TrackingError`` when the store cannot be reached; a record that it refuses is named by a ``TrackingError`` after the
     others were sent.
     """
-    sent, refused = 0, []
+    given, sent, refused = 0, 0, []
     with open_store(uri) as client:
         from mlflow.exceptions import MlflowException
 
         place = artifact_folder(uri, home)
         experiments: dict[str, str] = {}
         for record, curve, folder in records:
+            given += 1
             name = experiment_name(record)
             if name not in experiments:
                 experiments[name] = _experiment(client, name, place)
@@ -57,7 +58,7 @@ def mirror(records: Iterable[tuple[Record, Curve, Path]], uri: str, *, home: Pat
                     raise
                 refused.append(f"{record.record_id}: {problem.message}")
     if refused:
-        raise TrackingError(f"{len(refused)} of the records refused: {'; '.join(refused)}")
+        raise TrackingError(f"{len(refused)} of {given} records refused: {'; '.join(refused)}")
     return sent
 
 

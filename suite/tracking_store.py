@@ -33,6 +33,7 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # it sends from a thread
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # of 7, with pauses that double: four minutes for a server that is gone
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
