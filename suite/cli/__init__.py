@@ -32,6 +32,7 @@ VERBS = MappingProxyType(
         "study": "study",
         "leaderboard": "leaderboard",
         "mirror": "mirror",
+        "import": "import_",
         "doctor": "doctor",
         "completion": "completion",
     }
