@@ -102,7 +102,7 @@ class FfcvPipeline:
 
     def __init__(self, path: Path, fields: Iterable[str], operations: Mapping[str, Callable[..., Any]]) -> None:
         pipelines = {name: PipelineSpec(name, decoder=_Decoder(operation)) for name, operation in operations.items()}
-        self._loader = Loader(
+        loader = Loader(
             str(path),
             batch_size=1,
             num_workers=1,
@@ -112,18 +112,21 @@ class FfcvPipeline:
             drop_last=False,
             pipelines={name: pipelines.get(name) for name in fields},
         )
-        context = self._loader.memory_manager.schedule_epoch([])
+        context = loader.memory_manager.schedule_epoch([])
         context.__enter__()
         memory_map, *rest = context.state
         self.bytes = np.asarray(memory_map)
         self._storage = (self.bytes, *rest)
-        self._nodes = {name: self._loader.graph.leaf_nodes[name].id for name in operations}
+        self._metadata = loader.reader.metadata
+        self._stages = [stage for stage, _ in loader.code[0]]
+        self._nodes = {name: loader.graph.leaf_nodes[name].id for name in operations}
+        # Both refer back to what holds them: the mapped file and tables of every example would wait for the garbage collector.
+        del loader.traversal_order, loader.memory_manager.context
 
     def run(self, ids: np.ndarray, memory: Mapping[str, Any]) -> None:
         """Decode the examples ``ids`` (int64 ``[n]``, all inside the file) into ``memory``, per field what its operation takes."""
-        stages, _ = self._loader.code
-        arguments: dict[str, Any] = {"batch_indices": ids, "metadata": self._loader.reader.metadata, "storage_state": self._storage}
+        arguments: dict[str, Any] = {"batch_indices": ids, "metadata": self._metadata, "storage_state": self._storage}
         for name, node in self._nodes.items():
             arguments[f"memory_{node}"], arguments[f"shared_memory_{node}"] = memory[name], None
-        for stage, _ in stages:
+        for stage in self._stages:
             stage(**arguments)

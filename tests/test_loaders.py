@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -360,6 +361,25 @@ def test_memory_that_is_dropped_is_used_again(split):
     with TorchLoader(split, ["vector"], chunk_size=COUNT) as loader:
         places = {next(loader.serve(np.arange(COUNT), epoch)).fields["vector"].data_ptr() for epoch in range(20)}
     assert len(places) <= 2
+
+
+@pytest.mark.ffcv
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads Linux' list of mapped files")
+def test_a_dropped_ffcv_loader_lets_go_of_its_file_at_once(split):
+    def is_mapped() -> bool:
+        return str(split.beton) in Path("/proc/self/maps").read_text()
+
+    gc.collect()
+    gc.disable()  # FFCV's own loader holds itself in circles, with its file and tables of every example
+    try:
+        loader = FfcvLoader(split)
+        served(loader, np.arange(COUNT))
+        assert is_mapped()
+        loader.close()
+        del loader
+        assert not is_mapped()
+    finally:
+        gc.enable()
 
 
 def test_a_closed_loader_says_so(split):
