@@ -29,7 +29,7 @@ SCALARS = (
     *("schema_version", "record_id", "origin", "seed", "status", "trial_digest", "study", "resumed_count"),
     *("hardware_class", "numerics_key", "curve_digest", "started_at", "ended_at"),
 )
-NUMBERS = ("time", "result", "cost")
+NUMBERS = ("result", "time", "cost")
 SECTIONS = ("workload", "entry", "status_reason", "seeds", "selected", "machine", "software", "loader", "data_digests", "overrides")
 CURVE = tuple(f.name for f in fields(CurvePoint) if f.name != "examples")
 
@@ -131,11 +131,11 @@ def _metrics(record: Record, curve: Curve, start: int, end: int) -> list[Sample]
     timestamp: the trial's start plus the charged time, so that MLflow's relative time axis shows charged time.
     """
     value = plain(record)
-    samples = [Sample(key, number, end, 0) for name in NUMBERS for key, number in _numbers(name, value[name])]
+    target = record.crossing()
+    samples = [Sample(f"to_target/{lens}", cost, end, 0) for lens, cost in (target.cost.items() if target else ())]
+    samples += [Sample(key, number, end, 0) for name in NUMBERS for key, number in _numbers(name, value[name])]
     for i, crossing in enumerate(record.crossings):
         samples += [Sample(_hit_key(i, lens), cost, end, 0) for lens, cost in crossing.cost.items()]
-        if crossing.level == record.workload.ladder.main:
-            samples += [Sample(f"to_target/{lens}", cost, end, 0) for lens, cost in crossing.cost.items()]
     moment = start - 1
     for point in curve:
         moment = max(moment + 1, start + round(1000 * point.charged_seconds))
