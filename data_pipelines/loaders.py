@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
-from typing import Any, Literal, Self, cast, final
+from typing import Any, Self, cast, final
 
 import numpy as np
 from torch import Tensor
@@ -255,7 +255,7 @@ class FfcvLoader(Loader):
 
 
 def make_loader(
-    kind: Literal["auto", "ffcv", "torch"],
+    kind: str,
     split: Split,
     fields: Sequence[str] | None = None,
     augmentation: Augmentation | None = None,
