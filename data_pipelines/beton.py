@@ -20,7 +20,7 @@ import numpy as np
 
 from ..suite.errors import DataError
 from ..suite.files import atomic_path
-from .dataset import Field, FieldKind
+from .fields import Field, FieldKind
 from .jpeg import jpeg_size
 
 __all__ = ["BetonLayout", "ffcv_available", "read_layout", "write_beton"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..suite.errors import ConfigError, unknown_name
 from .augment import Augmentation
-from .dataset import Field, FieldKind, Split
+from .fields import Field, FieldKind, Split
 
 __all__ = ["Column", "columns_of"]
 

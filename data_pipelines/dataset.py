@@ -16,7 +16,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,9 @@ import numpy as np
 
 from ..suite.errors import ChecksumMismatch, ConfigError, DataError, DataMissing, UserError, unknown_name
 from ..suite.files import file_digest, object_digest, write_json
+from .beton import ffcv_available, write_beton
 from .fetch import OnProgress, RemoteFile, discard_unverified, fetch, mirror_folder, require_space
+from .fields import Field, FieldKind, Split
 from .integrity import digests
 
 __all__ = ["Dataset", "Decoded", "Field", "FieldKind", "Source", "Split", "open_dataset", "prepare"]
@@ -32,45 +33,6 @@ __all__ = ["Dataset", "Decoded", "Field", "FieldKind", "Source", "Split", "open_
 _SCHEMA = 1
 _ANEW = "`timetrial prepare WORKLOAD` writes it anew"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,15}")  # FFCV keeps 16 characters of a name
-
-
-class FieldKind(StrEnum):
-    """How the values of a field are laid out and which FFCV field holds them."""
-
-    IMAGE = "image"
-    INT = "int"
-    ARRAY = "array"
-    JPEG = "jpeg"
-
-
-@dataclass(frozen=True)
-class Field:
-    """One column of a split.
-
-    ``kind`` IMAGE: ``values`` uint8 ``[n, H, W, 3]``. INT: int64 ``[n]``. ARRAY: any fixed shape and dtype, ``[n, ...]``.
-    JPEG: ``values`` uint8 ``[total bytes]``, encoded RGB images of any sizes back to back; ``offsets`` int64 ``[n + 1]``
-    says where each begins and ends. For the other kinds ``offsets`` is None.
-    """
-
-    kind: FieldKind
-    values: np.ndarray
-    offsets: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.values) if self.offsets is None else len(self.offsets) - 1
-
-
-@dataclass(frozen=True)
-class Split:
-    """Examples in official order: an example's id is its position here. All fields have the same length."""
-
-    name: str
-    fields: Mapping[str, Field]
-    beton: Path | None
-    digest: str
-
-    def __len__(self) -> int:
-        return len(next(iter(self.fields.values())))
 
 
 @dataclass(frozen=True)
@@ -284,7 +246,7 @@ def _check(source: Source, decoded: Decoded) -> None:
 def _write(source: Source, resolved: Mapping[str, Any], decoded: Decoded, folder: Path, report: OnProgress) -> None:
     """Write the folder under a temporary name and rename it; what stood in its place is removed."""
     total = sum(_size_bytes(column) for fields in decoded.splits.values() for column in fields.values())
-    require_space(folder.parent, total * (2 if _ffcv_available() else 1), source.name)
+    require_space(folder.parent, total * (2 if ffcv_available() else 1), source.name)
     staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
         splits, done = {}, 0
@@ -331,10 +293,8 @@ def _write_arrays(column: Field, folder: Path, name: str) -> dict[str, Any]:
 
 def _write_beton(folder: Path, split: str, fields: Mapping[str, Field], report: OnProgress) -> dict[str, Any] | None:
     """Write ``SPLIT.beton`` and describe it; None where FFCV is not installed."""
-    if not _ffcv_available():
+    if not ffcv_available():
         return None
-    from .beton import write_beton
-
     report(f"write {split}.beton", 0, None)
     path = folder / f"{split}.beton"
     write_beton(path, fields)
@@ -352,15 +312,9 @@ def _add_betons(dataset: Dataset, folder: Path, report: OnProgress) -> None:
 
 def _lacks_beton(dataset: Dataset, folder: Path) -> bool:
     """Whether FFCV files should be added: FFCV is installed, one is missing, and the folder can be written."""
-    if all(split.beton is not None for split in dataset.splits.values()) or not _ffcv_available():
+    if all(split.beton is not None for split in dataset.splits.values()) or not ffcv_available():
         return False
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _ffcv_available() -> bool:
-    from .beton import ffcv_available
-
-    return ffcv_available()
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from .augment import Augmentation, read_only_bytes
 from .beton import ffcv_available, read_layout
 from .buffers import BufferPool
 from .columns import Column, columns_of
-from .dataset import FieldKind, Split
 from .decoder import decode_slowly, decoder_address
+from .fields import FieldKind, Split
 from .jpeg import jpeg_size
 
 __all__ = ["Chunk", "FfcvLoader", "Loader", "TorchLoader", "make_loader"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from .errors import ConfigError, UserError
 from .files import object_digest
@@ -77,7 +77,7 @@ class Plan:
     seed: int = 0
     horizon: float = 1.0
     study: str | None = None
-    loader: str = "auto"
+    loader: Literal["auto", "ffcv", "torch"] = "auto"
     workers: int = 1
     threads: int | None = None
 
@@ -103,7 +103,6 @@ class Plan:
             ("horizon", self.horizon > 0, "more than 0"),
             ("seed", self.seed >= 0, "0 or more"),
             ("workers", self.workers >= 1, "at least 1"),
-            ("loader", self.loader in ("auto", "ffcv", "torch"), "auto, ffcv or torch"),
         ):
             if not ok:
                 raise ConfigError(f"{name}: expected {expected}, given {getattr(self, name)!r}")
@@ -112,12 +111,12 @@ class Plan:
         return self
 
 
-_GROUP_TYPES = {"workload": Workload, "algorithm": AlgorithmDefinition, "curation": CurationDefinition}
+_GROUP_TYPES: Mapping[str, type] = {"workload": Workload, "algorithm": AlgorithmDefinition, "curation": CurationDefinition}
 
 
 def resolve_definition(group: str, name: str) -> Any:
     """A workload, algorithm or curation method by name, validated, without Hydra."""
-    found = build(_GROUP_TYPES[group], definition(group, name), f"{group} {name}")
+    found: Any = build(_GROUP_TYPES[group], definition(group, name), f"{group} {name}")
     return found.checked(f"workload {name}") if isinstance(found, Workload) else found
 
 

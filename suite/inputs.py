@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Inputs:
         known = self.dataset.splits["train"].fields
         return (*self.task.fields, *(name for name in self.task.optional_fields if name in known))
 
-    def training_loader(self, kind: str, seed: int, workers: int) -> Loader:
+    def training_loader(self, kind: Literal["auto", "ffcv", "torch"], seed: int, workers: int) -> Loader:
         """A loader over the pool's split with the workload's augmentation, keyed by ``seed``."""
         return make_loader(kind, self.pool.split, self.fields, self.augmentation, seed=seed, workers=workers)
 

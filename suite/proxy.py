@@ -136,16 +136,17 @@ class ProxyTrainer:
         return torch.stack(squares).sum(0).sqrt()
 
 
+@final
 class _Stateless(nn.Module):
-    """A module call with weights passed in; attributes are the model's."""
+    """A model called with weights passed in; it owns none, so that autograd sees those alone."""
 
     def __init__(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
         super().__init__()
-        object.__setattr__(self, "_model", model)
-        object.__setattr__(self, "_weights", weights)
+        self._parts = (model, weights)
 
     def forward(self, *arguments: Tensor) -> Tensor:
-        result: Tensor = torch.func.functional_call(self._model, self._weights, arguments)
+        model, weights = self._parts
+        result: Tensor = torch.func.functional_call(model, weights, arguments)
         return result
 
 

@@ -7,10 +7,10 @@ findings into the project's messages (what was wrong, where, what was given, wha
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -22,9 +22,7 @@ T = TypeVar("T")
 STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
 
 
-@cache
-def _adapter(cls: type) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def build(cls: type[T], value: Mapping[str, Any], where: str, error: type[TimetrialError] = ConfigError) -> T:
@@ -34,7 +32,8 @@ def build(cls: type[T], value: Mapping[str, Any], where: str, error: type[Timetr
     an unknown key, the nearest known ones.
     """
     try:
-        return _adapter(cls).validate_python(value)  # type: ignore[no-any-return]
+        found: T = _adapter(cls).validate_python(value)
+        return found
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
@@ -55,14 +54,11 @@ def plain(value: Any) -> Any:
 
 
 def fields_at(cls: type, location: tuple[int | str, ...]) -> set[str]:
-    """Names that a dataclass has at a path of field names, following nested dataclasses."""
-    import typing
-
+    """Names that a dataclass has at a path of field names, following nested dataclasses; none below a free mapping."""
     for part in location:
-        hints = typing.get_type_hints(cls)
-        inner = hints.get(str(part))
-        candidates = [c for c in (inner, *typing.get_args(inner)) if dataclasses.is_dataclass(c)]
-        if not candidates:
+        inner = get_type_hints(cls).get(str(part))
+        nested = [c for c in (inner, *get_args(inner)) if isinstance(c, type) and dataclasses.is_dataclass(c)]
+        if not nested:
             return set()
-        cls = candidates[0]
-    return {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        cls = nested[0]
+    return {f.name for f in dataclasses.fields(cls)}

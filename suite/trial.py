@@ -21,7 +21,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..data_pipelines.batcher import Batcher
 from ..data_pipelines.curation.interface import DynamicMethod
@@ -116,7 +115,6 @@ class Trial:
         self.earlier_seconds = 0.0
         self.stop_requested = False
         self.reason: str | None = None
-        self.model: nn.Module | None = None
         self.loader_name: str | None = None
         with clock.bucket(Bucket.PREPARE):
             self.load_at_start = machine.load()
@@ -282,7 +280,8 @@ class Trial:
             list(loader.serve(self.inputs.pool.ids[:1], 0))  # loads compiled code; reading an example changes nothing
             static = self.curated.dynamic is None
             self.batcher = Batcher(loader, self.curated.order, device=assembly.device, order_known_ahead=static)
-            self.model = model = assembly.model(self.seeds["model"])
+            model = assembly.model(self.seeds["model"])
+            self.model = model
             self.evaluator = Evaluator(self.inputs, model, assembly.device, assembly.fabric.autocast)
             size = self.progress.batch_size = assembly.batch_size(len(self.inputs.pool))
             assembly.step_flops(model, size)

@@ -106,7 +106,7 @@ def _selected(trial: Trial) -> Selected | None:
 
 
 def _cost(trial: Trial) -> Cost | None:
-    if trial.model is None:
+    if not hasattr(trial, "model"):  # it failed before there was one
         return None
     size = trial.progress.batch_size
     flops = trial.assembly.counted.get(size)

@@ -48,7 +48,7 @@ def test_plans_are_equal_exactly_when_their_digests_are():
         (["workload=digits_mlp", "seed=-1"], ConfigError, "seed: expected 0 or more, given -1"),
         (["workload=digits_mlp", "keep_fraction=0", "curation=random"], ConfigError, "keep_fraction: expected more than 0"),
         (["workload=digits_mlp", "keep_fraction=0.5"], ConfigError, "'all' keeps everything"),
-        (["workload=digits_mlp", "loader=fast"], ConfigError, "loader: expected auto, ffcv or torch"),
+        (["workload=digits_mlp", "loader=fast"], ConfigError, "loader: input should be 'auto', 'ffcv' or 'torch'"),
         (["workload=digits_mlp", "workload.budget.examples=-3"], ConfigError, "budget.examples: expected more than 0, given -3"),
         (["workload=digits_mlp", "workload.budget.lens=joules"], ConfigError, "deterministic lens only"),
         (["workload=digits_mlp", "seed"], UserError, "override 'seed': expected key=value"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from timetrial.suite.curve import CurvePoint, crossings, read_curve, write_curve
 from timetrial.suite.errors import RecordError
 from timetrial.suite.workload import Direction, Lens, Metric, TargetLadder

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timetrial.data_pipelines import beton, integrity
+from timetrial.data_pipelines import dataset as dataset_module
+from timetrial.data_pipelines import integrity
 from timetrial.data_pipelines.dataset import Decoded, Field, FieldKind, Source, open_dataset, prepare
 from timetrial.data_pipelines.splits import shuffled_ids, validation_ids
 from timetrial.suite.errors import ChecksumMismatch, ConfigError, DataError, DataMissing, UnknownName
@@ -55,7 +56,7 @@ def without_mirror(monkeypatch):
 @pytest.fixture(params=["ffcv", "no ffcv"])
 def ffcv(request, monkeypatch):
     """Both kinds of machine. FFCV files are written without FFCV, so that its absence and presence can be played anywhere."""
-    monkeypatch.setattr(beton, "ffcv_available", lambda: request.param == "ffcv")
+    monkeypatch.setattr(dataset_module, "ffcv_available", lambda: request.param == "ffcv")
     return request.param == "ffcv"
 
 
@@ -94,7 +95,7 @@ def test_a_prepared_dataset_opens_as_it_was_decoded(tmp_path, ffcv):
 
 
 def test_encoded_pictures_keep_their_borders(tmp_path, monkeypatch):
-    monkeypatch.setattr(beton, "ffcv_available", lambda: False)
+    monkeypatch.setattr(dataset_module, "ffcv_available", lambda: False)
     encoded = Field(FieldKind.JPEG, np.arange(10, dtype=np.uint8), np.array([0, 3, 3, 10]))
     source = toy(lambda paths, options: Decoded({"train": {"image": encoded}}, {}))
     image = prepare(source, {}, tmp_path).splits["train"].fields["image"]
@@ -119,7 +120,7 @@ def test_preparing_twice_decodes_once(tmp_path, ffcv):
 
 def test_the_digest_is_of_the_content(tmp_path, monkeypatch):
     def digest(home, source, ffcv, **options):
-        monkeypatch.setattr(beton, "ffcv_available", lambda: ffcv)
+        monkeypatch.setattr(dataset_module, "ffcv_available", lambda: ffcv)
         return prepare(source, options, tmp_path / home).digest
 
     base = digest("a", TOY, True)
@@ -135,9 +136,9 @@ def test_the_digest_is_of_the_content(tmp_path, monkeypatch):
 
 
 def test_ffcv_files_are_added_when_ffcv_arrives(tmp_path, monkeypatch):
-    monkeypatch.setattr(beton, "ffcv_available", lambda: False)
+    monkeypatch.setattr(dataset_module, "ffcv_available", lambda: False)
     before = prepare(TOY, {}, tmp_path)
-    monkeypatch.setattr(beton, "ffcv_available", lambda: True)
+    monkeypatch.setattr(dataset_module, "ffcv_available", lambda: True)
     after = prepare(toy(decode=None), {}, tmp_path)  # from the arrays: nothing is fetched or decoded again
     assert before.splits["train"].beton is None
     assert all(split.beton.is_file() for split in after.splits.values())
@@ -206,7 +207,7 @@ EVERY_FILE = [
 @pytest.fixture
 def whole(tmp_path, monkeypatch):
     """A home with the toy dataset, FFCV files included, verified and remembered as such."""
-    monkeypatch.setattr(beton, "ffcv_available", lambda: True)
+    monkeypatch.setattr(dataset_module, "ffcv_available", lambda: True)
     monkeypatch.setattr(integrity, "_SETTLED_NS", 0)
     prepare(TOY, {}, tmp_path)
     assert files_in(folder_of(tmp_path)) == sorted([*EVERY_FILE, "verified.json"])
@@ -310,7 +311,7 @@ def test_a_broken_stamp_is_ignored(tmp_path, content):
 @pytest.mark.parametrize("stage", ["decode toy", "write toy", "write train.beton", "write test.beton"])
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_prepare_leaves_nothing_and_the_next_one_succeeds(tmp_path, monkeypatch, stage, problem):
-    monkeypatch.setattr(beton, "ffcv_available", lambda: True)
+    monkeypatch.setattr(dataset_module, "ffcv_available", lambda: True)
 
     def interrupt(what, done, total):
         if what == stage:
@@ -402,9 +403,9 @@ def test_a_home_that_cannot_be_written_is_refused_in_one_line(unprivileged_home,
 
 def test_a_prepared_home_may_be_read_only(unprivileged_home, monkeypatch):
     home, read_only = unprivileged_home
-    monkeypatch.setattr(beton, "ffcv_available", lambda: False)
+    monkeypatch.setattr(dataset_module, "ffcv_available", lambda: False)
     prepare(TOY, {}, home)
-    monkeypatch.setattr(beton, "ffcv_available", lambda: True)  # even where FFCV files would be added
+    monkeypatch.setattr(dataset_module, "ffcv_available", lambda: True)  # even where FFCV files would be added
     (folder_of(home) / "verified.json").unlink(missing_ok=True)
     before = files_in(home)
     with read_only():

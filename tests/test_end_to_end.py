@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from timetrial.suite.cli import main
 
 SHORT = ["workload.budget.examples=2000", "workload.budget.charged_seconds=1000", "loader=torch"]

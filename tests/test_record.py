@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import pytest
+
 from timetrial.suite.curve import CurvePoint, crossings
 from timetrial.suite.errors import RecordError
 from timetrial.suite.record import Entry, Origin, Record, Result, Status, TimeLedger, WorkloadIdentity, read_record, write_record

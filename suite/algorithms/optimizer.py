@@ -56,7 +56,7 @@ class OptimizerAlgorithm(TrainingAlgorithm):
         others = [p for n, p in model.named_parameters() if p.requires_grad and problem.kinds[n] in self.no_decay]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
         cls = optimizer_class(self.optimizer_path)
-        settings = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in problem.hyperparameters.items()}
+        settings: dict[str, Any] = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in problem.hyperparameters.items()}
         try:
             optimizer = cls([g for g in groups if g["params"]], **settings)
         except TypeError as problem_:

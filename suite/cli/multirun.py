@@ -21,7 +21,7 @@ def run_all(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
-    from .run import run_one
+    from .single import run_one
 
     if not arguments.no_mlflow:
         from ..tracking import default_uri, initialise

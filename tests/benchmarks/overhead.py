@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from timetrial.data_pipelines.threads import prepare_environment
 from timetrial.suite.files import home_folder
 
