@@ -136,14 +136,18 @@ class Trial:
         finally:
             self._close()
 
+    def begin(self) -> None:
+        """Everything before the first step: take up a checkpoint if there is one, curate, build, set the algorithm up."""
+        self.payload = self.running.load()
+        if self.payload is None:
+            self.running.discard()
+        self.curated.select(self.clock, self.running.folder / "selection.npz", ProxyTrainer(self.assembly))
+        self._build()
+
     def _run_parts(self) -> Status:
         try:
             with self._interruptible():
-                self.payload = self.running.load()
-                if self.payload is None:
-                    self.running.discard()
-                self.curated.select(self.clock, self.running.folder / "selection.npz", ProxyTrainer(self.assembly))
-                self._build()
+                self.begin()
                 return self._train()
         except TimetrialError:
             raise

@@ -29,9 +29,7 @@ def assemble(overrides, home):
     plan = resolve([*overrides, "workload.budget.examples=1000000000", "workload.budget.charged_seconds=1000000"])
     running = RunningTrial(home, plan.digest)
     trial = Trial(plan, home, running, open_inputs(plan.workload, home_folder()), Clock(), None, False, time.perf_counter())
-    trial.curated.select(trial.clock, running.folder / "selection.npz")
-    trial.payload = None
-    trial._build()
+    trial.begin()
     return trial
 
 
