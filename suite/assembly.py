@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data_pipelines.batcher import Batcher
+from ..data_pipelines.threads import set_threads
 from . import machine
 from .algorithm import Batch, Problem, TrainingAlgorithm, parameter_kinds
 from .config import Plan, instantiate
@@ -29,7 +30,7 @@ class Assembly:
         from lightning_fabric import Fabric
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every precision on stderr
-        torch.set_num_threads(plan.threads or machine.cpu_count())
+        self.threads = set_threads(plan.threads or machine.cpu_count())
         self.plan, self.inputs, self.seeds = plan, inputs, seeds
         self.fabric = Fabric(accelerator="auto", devices=1, precision=plan.workload.precision)  # type: ignore[arg-type]
         self.device = self.fabric.device
@@ -96,7 +97,7 @@ class Assembly:
     def dummy_batch(self, size: int) -> Batch:
         """A shuffled batch from a loader of its own, so that no stream of examples moves."""
         ids = self.inputs.pool.ids[np.arange(size) % len(self.inputs.pool)]
-        with self.inputs.training_loader("torch", self.seeds["augmentation"], 1) as loader:
+        with self.inputs.training_loader("torch", self.seeds["augmentation"], 1, size) as loader:
             return dummy_batch(Batcher(loader, lambda epoch: (ids, None), device=self.device).next(size))
 
     def step_flops(self, model: nn.Module, size: int) -> StepFlops:

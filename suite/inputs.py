@@ -52,9 +52,9 @@ class Inputs:
         known = self.dataset.splits["train"].fields
         return (*self.task.fields, *(name for name in self.task.optional_fields if name in known))
 
-    def training_loader(self, kind: Literal["auto", "ffcv", "torch"], seed: int, workers: int) -> Loader:
-        """A loader over the pool's split with the workload's augmentation, keyed by ``seed``."""
-        return make_loader(kind, self.pool.split, self.fields, self.augmentation, seed=seed, workers=workers)
+    def training_loader(self, kind: Literal["auto", "ffcv", "torch"], seed: int, workers: int, batch_size: int) -> Loader:
+        """A loader over the pool's split with the workload's augmentation, keyed by ``seed``; its chunks are whole batches."""
+        return make_loader(kind, self.pool.split, self.fields, self.augmentation, seed=seed, workers=workers, batch_size=batch_size)
 
     def evaluation_loader(self, examples: Examples) -> Loader:
         """A loader that serves evaluation batches without random transforms."""

@@ -56,11 +56,12 @@ class ProxyTrainer:
         def order(epoch: int) -> tuple[np.ndarray, None]:
             return np.random.default_rng([seeds["order"], epoch]).permutation(trained_ids), None
 
-        with torch.random.fork_rng(devices=[]), parts.inputs.training_loader(parts.plan.loader, seeds["augmentation"], 1) as loader:
+        size = parts.batch_size(len(trained_ids))
+        loader = parts.inputs.training_loader(parts.plan.loader, seeds["augmentation"], 1, size)
+        with torch.random.fork_rng(devices=[]), loader:
             torch.manual_seed(seeds["framework"])
             model = parts.model(seeds["model"])
             batcher = Batcher(loader, order, device=parts.device)
-            size = parts.batch_size(len(trained_ids))
             horizon = max(math.ceil(epochs * len(trained_ids)), 1)
 
             def next_batch() -> Batch:

@@ -279,7 +279,8 @@ class Trial:
         plan, assembly = self.plan, self.assembly
         self.horizon_examples = math.ceil(plan.workload.budget.examples * plan.horizon)
         with self.clock.bucket(Bucket.PREPARE):
-            loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers)
+            size = self.progress.batch_size = assembly.batch_size(len(self.inputs.pool))
+            loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers, size)
             self.loader_name = type(loader).__name__
             list(loader.serve(self.inputs.pool.ids[:1], 0))  # loads compiled code; reading an example changes nothing
             static = self.curated.dynamic is None
@@ -287,7 +288,6 @@ class Trial:
             model = assembly.model(self.seeds["model"])
             self.model = model
             self.evaluator = Evaluator(self.inputs, model, assembly.device, assembly.fabric.autocast)
-            size = self.progress.batch_size = assembly.batch_size(len(self.inputs.pool))
             assembly.step_flops(model, size)
             self.problem = assembly.problem(
                 model,

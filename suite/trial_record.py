@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 import yaml
 
 from . import machine
@@ -57,7 +56,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         numerics_key=machine.numerics_key(),
         machine={**machine.fingerprint(), "load_at_start": trial.load_at_start, "load_at_end": machine.load()},
         software={**machine.software_versions(), "git": machine.git_state()},
-        loader={"kind": trial.loader_name, "workers": plan.workers, "threads": torch.get_num_threads()},
+        loader={"kind": trial.loader_name, "workers": plan.workers, **trial.assembly.threads},
         data_digests={"dataset": trial.inputs.dataset.digest, "pool": trial.curated.pool.digest},
         started_at=trial.started_at.isoformat(timespec="milliseconds"),
         ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),

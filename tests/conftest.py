@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from timetrial.data_pipelines.threads import prepare_environment
+
 # marker -> (whether it is there, why not, the variable that turns its absence into a failure)
 NEEDS = {
     "data": (lambda: bool(os.environ.get("TIMETRIAL_MIRROR")), "real data: TIMETRIAL_MIRROR is not set", "TIMETRIAL_REQUIRE_DATA"),
@@ -35,7 +37,7 @@ class RootIsNoTestPackage:
 def pytest_configure(config):
     config.stash[COUNTS] = {"ran": 0, "skipped": 0}
     config.pluginmanager.register(RootIsNoTestPackage())
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / "build" / "numba"))  # kernels compile once a clone, not once a run
+    prepare_environment(ROOT / "build")  # kernels compile once a clone, not once a run
     for name in ("TIMETRIAL_PATH", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
         os.environ.pop(name, None)
 

@@ -42,7 +42,8 @@ class TrialDisplay:
         self._plans, self._quiet = list(plans), quiet
         self._console = console(stderr=True)
         self._rows: dict[tuple[str, str], list[Record]] = {(p.workload.name, p.entry_name): [] for p in plans}
-        self._running: dict[tuple[str, str], list[CurvePoint]] = {}
+        self._curves: dict[tuple[str, str], list[CurvePoint]] = {}  # of each entry's running or latest trial
+        self._running: tuple[str, str] | None = None
         self._done, self._since = 0, time.perf_counter()
         self._live: Live | None = None
 
@@ -60,14 +61,16 @@ class TrialDisplay:
     def on_point(self, plan: Plan, point: CurvePoint) -> None:
         """A trial was evaluated."""
         key = (plan.workload.name, plan.entry_name)
-        self._running.setdefault(key, []).append(point)
+        if self._running != key:
+            self._running, self._curves[key] = key, []
+        self._curves[key].append(point)
         if self._live is not None:
             self._live.update(self._render(), refresh=True)
 
     def on_record(self, plan: Plan, record: Record) -> None:
         """A trial ended."""
         key = (plan.workload.name, plan.entry_name)
-        self._running.pop(key, None)
+        self._running = None
         self._rows[key].append(record)
         self._done += 1
         if self._live is not None:
@@ -82,21 +85,20 @@ class TrialDisplay:
         for header in ("quality", "time"):
             table.add_column(header, justify="right")
         for (workload, entry), records in self._rows.items():
-            points = self._running.get((workload, entry), [])
+            points, running = self._curves.get((workload, entry), []), self._running == (workload, entry)
             marks = Text()
             for record in records:
                 mark, style = MARKS[record.status]
                 marks.append(mark + " ", style=style)
-            if points:
+            if running:
                 marks.append("▶", style="cyan")
-            quality = points[-1].quality if points else records[-1].result.final_quality if records else None
             table.add_row(
                 workload,
-                Text(entry, style="bold" if points else ""),
+                Text(entry, style="bold" if running else ""),
                 marks,
-                Text(_sparkline(points, self._plan_of(workload, entry)), style="cyan"),
-                "" if quality is None else f"{quality:.4f}",
-                _time_cell(points, records),
+                Text(_sparkline(points, self._plan_of(workload, entry)), style="cyan" if running else "dim cyan"),
+                f"{points[-1].quality:.4f}" if points else "",
+                _time_cell(points if running else [], records),
             )
         return Group(table, Text(self._footer(), style="dim"))
 
@@ -109,7 +111,8 @@ class TrialDisplay:
             sign = "≥" if w.metric.direction is Direction.MAXIMIZE else "≤"
             return f"target: {w.metric.name} {sign} {w.ladder.main:g}; Ctrl-C stops between two steps and can be resumed"
         passed = time.perf_counter() - self._since
-        left = f", about {_duration(passed / self._done * (len(self._plans) - self._done))} left" if self._done else ""
+        to_do = len(self._plans) - self._done
+        left = f", about {_duration(passed / self._done * to_do)} left" if self._done and to_do else ""
         return f"{self._done} of {len(self._plans)} trials, {_duration(passed)} so far{left}    ● hit  ○ missed  ✕ diverged  ! failed"
 
 
