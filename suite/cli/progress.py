@@ -57,6 +57,7 @@ class TrialDisplay:
         if self._live is not None:
             self._live.update(self._render(), refresh=True)
             self._live.stop()
+            self._console.print()
 
     def on_point(self, plan: Plan, point: CurvePoint) -> None:
         """A trial was evaluated."""
