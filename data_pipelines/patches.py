@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..suite.errors import ConfigError
+from ..suite.errors import ConfigError, DataError
 from .clusters import kmeans, unit_rows
 
 __all__ = ["patch_features"]
@@ -21,9 +21,9 @@ WHITENING = 0.1  # added to the eigenvalues of patches scaled to [0, 1] and norm
 def patch_features(images: np.ndarray, *, seed: int, filters: int, size: int, stride: int, patch_count: int) -> np.ndarray:
     """Features float32 ``[n, 4·2·filters]`` of images uint8 ``[n, H, W, C]``.
 
-    ``patch_count`` random patches of ``size``² are brought to mean 0 and length 1, whitened, and clustered by spherical k-means. Each
-    image is convolved at ``stride`` with the filters, each response divided by its patch's deviation; what exceeds ±(mean absolute
-    response) is averaged over four quadrants.
+    ``patch_count`` random patches of ``size``² are brought to mean 0 and length 1, flat ones left out, whitened, and clustered by
+    spherical k-means. Each image is convolved at ``stride`` with the filters, each response divided by its patch's deviation; what
+    exceeds ±(mean absolute response) is averaged over four quadrants.
     """
     count, height, width, channels = images.shape
     if not 1 <= size <= min(height, width) or stride < 1:
@@ -35,10 +35,13 @@ def patch_features(images: np.ndarray, *, seed: int, filters: int, size: int, st
     rows = np.stack([images[i, t : t + size, s : s + size] for i, t, s in zip(which[order], tops[order], lefts[order], strict=True)])
     rows = rows.transpose(0, 3, 1, 2).reshape(patch_count, -1).astype(np.float32) / 255.0
     rows -= rows.mean(axis=1, keepdims=True)
+    rows = rows[np.ptp(rows, axis=1) > 0]  # flat patches have no direction
+    if len(rows) < filters:
+        raise DataError(f"patches: {len(rows)} of {patch_count} random patches have any content; {filters} filters need as many")
     rows /= np.sqrt(np.square(rows).mean(axis=1, keepdims=True) + 1e-3)
-    values, vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows / patch_count)
+    values, vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows / len(rows))
     whiten = ((vectors / np.sqrt(np.maximum(values, 0.0) + WHITENING)) @ vectors.T).astype(np.float32)
-    found = kmeans(unit_rows(rows @ whiten), min(filters, patch_count), seed=seed, spherical=True, iterations=10)
+    found = kmeans(unit_rows(rows @ whiten), filters, seed=seed, spherical=True, iterations=10)
     bank = found.centroids @ whiten
     bank -= bank.mean(axis=1, keepdims=True)  # folds the removal of the patch's mean into the filter
     kernel = torch.from_numpy(np.ascontiguousarray(bank.reshape(-1, channels, size, size)))
