@@ -30,7 +30,7 @@ SCALARS = (
     *("hardware_class", "numerics_key", "curve_digest", "started_at", "ended_at"),
 )
 NUMBERS = ("result", "time", "cost")
-SECTIONS = ("workload", "entry", "status_reason", "seeds", "selected", "machine", "software", "loader", "data_digests", "overrides")
+SECTIONS = tuple(f.name for f in fields(Record) if f.name not in (*SCALARS, *NUMBERS, "crossings"))
 CURVE = tuple(f.name for f in fields(CurvePoint) if f.name != "examples")
 
 
