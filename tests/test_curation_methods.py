@@ -45,7 +45,8 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-STATIC = [name for name in names("curation") if resolve_definition("curation", name).kind == "static" and name != "all"]
+OTHER_INPUTS = {"all", "perceptual_dedup", "minhash_dedup"}  # pictures and texts have tests of their own
+STATIC = [name for name in names("curation") if resolve_definition("curation", name).kind == "static" and name not in OTHER_INPUTS]
 
 
 def make(name, **options):
@@ -334,6 +335,7 @@ DIRECTIONS = {
     "memorization": (long_tailed_pool, planted_share, 0.1, {"runs": 8, "epochs": 5}),
     "exact_dedup": (exactly_copied_pool, pictures_kept, 0.3, {}),
     "semdedup": COPIES,
+    "near_dedup": COPIES,
     "d4": COPIES,
     "hierarchical": (copied_pool, pictures_kept, 0.3, {"levels": [60, 8]}),
     "k_center": COPIES,

@@ -53,6 +53,7 @@ class SupervisedPrototypes(CurationMethod):
         vectors = context.embed(self.embedder, **self.embedder_options)
         with context.span("score"):
             distance = class_mean_distance(unit_rows(vectors), pool.labels)
+            context.note("class_distance", distance)
             score = distance if self.keep == "far" else -distance
             kept = keep_by(score, pool, keep_fraction, context.generator, "top", {}, self.balanced)
         provenance = {"method": "supervised_prototypes", "embedder": self.embedder, "keep": self.keep, "balanced": self.balanced}
@@ -76,6 +77,7 @@ class Moderate(CurationMethod):
         vectors = context.embed(self.embedder, **self.embedder_options)
         with context.span("score"):
             distance = class_median_distance(vectors, pool.labels)
+            context.note("class_distance", distance)
             kept = keep_by(distance, pool, keep_fraction, context.generator, "central", {})
         provenance = {"method": "moderate", "embedder": self.embedder}
         return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance)

@@ -25,10 +25,12 @@ def make_context(
     train_proxy: TrainProxy | None = None,
     cache: Path | None = None,
     memory_bytes: int = 2**31,
+    note: Callable[[str, np.ndarray], None] = lambda name, values: None,
+    progress: Callable[[str, float], None] = lambda stage, share: None,
 ) -> Context:
     """A :class:`Context` for one call of ``curate``. Embedders never see labels, whatever the method declares.
 
-    ``span`` and ``charge`` come from the clock's owner; by default nothing is counted.
+    ``span`` and ``charge`` come from the clock's owner; by default nothing is counted, noted or shown.
     """
     flat = _flat(span)
     unlabelled = pool.without_labels()
@@ -37,7 +39,7 @@ def make_context(
     def embed_pool(name: str, **options: Any) -> np.ndarray:
         return embed(unlabelled, name, options, seed=seed, span=flat, charge=charge, cache=cache, train_proxy=train_proxy)
 
-    return Context(generator, flat, embed_pool, charge, train_proxy, cache, memory_bytes)
+    return Context(generator, flat, embed_pool, charge, train_proxy, cache, memory_bytes, note, progress)
 
 
 def _flat(span: Callable[[str], AbstractContextManager[None]]) -> Callable[[str], AbstractContextManager[None]]:

@@ -98,6 +98,8 @@ class DensityPruning(CurationMethod):
             found = kmeans(vectors, min(self.clusters, len(pool)), seed=seed, spherical=True)
         with context.span("score"):
             sizes = np.bincount(found.labels, minlength=len(found.centroids))
+            context.note("cluster", found.labels)
+            context.note("centroid_distance", 1.0 - found.similarities)
             target = softmax(complexity(found) / self.temperature) * budget
             least = np.minimum(sizes, int(budget / len(sizes) * self.least_share))
             parts = allocate(target, least, sizes, budget)

@@ -42,6 +42,7 @@ class Memorization(CurationMethod):
                 last = _last(context, self.epochs, np.flatnonzero(inside))
                 correct[run] = _logits(last).argmax(axis=1) == pool.labels
             score = memorization(correct, included)
+            context.note("score", score)
             kept = keep_by(score, pool, keep_fraction, context.generator, "top", {})
         provenance = {"method": "memorization", "runs": self.runs, "epochs": self.epochs, "fraction": self.fraction}
         return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance)
@@ -61,6 +62,7 @@ class Disagreement(CurationMethod):
         with context.span("score"):
             members = np.stack([probabilities(_logits(_last(context, self.epochs, None))) for _ in range(self.runs)])
             score = disagreement(members)
+            context.note("score", score)
             kept = keep_by(score, pool, keep_fraction, context.generator, "top", {})
         provenance = {"method": "disagreement", "runs": self.runs, "epochs": self.epochs}
         return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance)
@@ -86,6 +88,7 @@ class LabelNoise(CurationMethod):
             for held in folds(len(pool), self.splits, context.generator):
                 last = _last(context, self.epochs, np.setdiff1d(np.arange(len(pool)), held))
                 score[held] = probabilities(_logits(last)[held])[np.arange(len(held)), pool.labels[held]]
+            context.note("score", score)
             kept = keep_by(score, pool, keep_fraction, context.generator, "top", {})
         provenance = {"method": "label_noise", "splits": self.splits, "epochs": self.epochs}
         return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance)

@@ -83,6 +83,7 @@ class Hierarchical(CurationMethod):
             seed = int(context.generator.integers(2**31))
             tree = hierarchy(vectors, self.levels, resamplings=self.resamplings, near=self.near, seed=seed)
         with context.span("score"):
+            context.note("cluster", tree[0].labels)
             parts = balanced_sizes(tree, kept_count(len(pool), keep_fraction))
             score = context.generator.random(len(pool)) if self.pick == "random" else tree[0].similarities
             members = [np.flatnonzero(tree[0].labels == leaf) for leaf in range(len(parts))]

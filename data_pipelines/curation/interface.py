@@ -116,7 +116,9 @@ class Context:
     ``generator``: the method's only source of randomness. ``span(name)``: counts a block under one of :data:`SPANS`; spans do not
     nest. ``embed(name, **options)``: see :class:`Embed`. ``train_proxy``: None where there is no model (a user's own data).
     ``charge(cost)``: books the recorded cost of a cached artefact. ``cache``: folder for artefacts keyed by content, or None.
-    ``memory_bytes``: what the method may hold at once, beside the pool.
+    ``memory_bytes``: what the method may hold at once, beside the pool. ``note(name, values)``: leave something to look at about
+    every example, ``[n]`` aligned with the pool (a score, a cluster, the id of a duplicate); it never reaches training.
+    ``progress(stage, share)``: how far a long stage is, 0 to 1.
     """
 
     generator: np.random.Generator
@@ -126,6 +128,8 @@ class Context:
     train_proxy: TrainProxy | None = None
     cache: Path | None = None
     memory_bytes: int = 2**31
+    note: Callable[[str, np.ndarray], None] = lambda name, values: None
+    progress: Callable[[str, float], None] = lambda stage, share: None
 
     def proxy(self) -> TrainProxy:
         """The proxy training, or ``NeedsUnmet`` where there is no model to train."""

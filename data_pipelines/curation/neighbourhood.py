@@ -72,6 +72,7 @@ class Cal(CurationMethod):
                 raise NeedsUnmet("cal needs a classifier head whose input and output the proxy reports")
             near, _ = neighbours(last.features, min(self.neighbour_count, len(pool) - 1))
             score = contrast(scores.probabilities(last.logits), near)
+            context.note("score", score)
             kept = keep_by(score, pool, keep_fraction, context.generator, "top", {})
         provenance = {"method": "cal", "epochs": self.epochs, "neighbour_count": self.neighbour_count}
         return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance)

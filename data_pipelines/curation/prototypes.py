@@ -41,6 +41,8 @@ class Prototypes(CurationMethod):
             )
         with context.span("score"):
             distance = 1.0 - found.similarities
+            context.note("cluster", found.labels)
+            context.note("centroid_distance", distance)
             kept = top(distance if self.keep == "far" else -distance, kept_count(len(pool), keep_fraction))
         provenance = {"method": "prototypes", "embedder": self.embedder, "keep": self.keep, "clusters": dict(found.report)}
         return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance)

@@ -124,6 +124,7 @@ class ProxyScore(CurationMethod):
             options = dict(self.sampler_options)
             if self.sampler == "beta":
                 options["ease"] = np.mean([run.mean(axis=0) for run in rows], axis=0)
+            context.note("score", score)
             kept = keep_by(score, pool, keep_fraction, context.generator, self.sampler, options, self.balanced)
         provenance = {"method": self.score, "epochs": self.epochs, "runs": self.runs, "sampler": self.sampler, "balanced": self.balanced}
         return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance | dict(self.sampler_options))

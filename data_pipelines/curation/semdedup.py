@@ -1,7 +1,7 @@
-"""Deduplication as selection: exact copies, SemDeDup in its three readings, and D4 (deduplicate, cluster again, prune).
+"""Deduplication inside clusters: SemDeDup in its three readings, and D4 (deduplicate, cluster again, prune).
 
 Source  SemDeDup: Abbas et al. 2023 (2303.09540); rules: Rule in duplicates.py. D4: Tirumala et al. 2023 (2308.12284).
-Expect  large gains on pools with copies, none without; where all copies are exact, the hash does the same for a hundredth of the cost.
+Expect  large gains on pools with copies, none without; where all copies are exact, a hash does the same for a hundredth of the cost.
 """
 
 from __future__ import annotations
@@ -12,37 +12,13 @@ import numpy as np
 
 from ...suite.errors import ConfigError
 from ..clusters import Clusters, kmeans, unit_rows
-from ..duplicates import Rule, exact_copies, group_pairs, nearest_earlier, survivors
+from ..duplicates import Rule, group_pairs, nearest_earlier, survivors
 from .interface import Context, CurationMethod, Pool, Selection, kept_count
 from .samplers import top
 
-__all__ = ["D4", "ExactDedup", "SemDeDup"]
+__all__ = ["D4", "SemDeDup", "precedence"]
 
 PRECEDENCE = ("far", "near", "random", "id")
-
-
-@final
-class ExactDedup(CurationMethod):
-    """Keeps the first of every set of byte-equal inputs; below keep fraction 1, a random part of what is left.
-
-    Labels do not matter: copies with different labels are copies. Where fewer are left than the keep fraction asks for, removed
-    copies come back, lowest ids first.
-    """
-
-    own_size = True
-
-    def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
-        """Hash, then draw."""
-        with context.span("dedup"):
-            heads = np.stack([exact_copies(pool.field(name)) for name in pool.inputs])
-            _, head = np.unique(heads, axis=1, return_inverse=True)
-            unique = np.zeros(len(pool), dtype=bool)
-            unique[np.unique(head, return_index=True)[1]] = True
-            score = np.where(unique, 1.0 + (context.generator.random(len(pool)) if keep_fraction < 1 else 0.0), 0.0)
-            budget = int(unique.sum()) if keep_fraction == 1 else kept_count(len(pool), keep_fraction)
-            kept = top(score, budget)
-        provenance = {"method": "exact_dedup", "copies": int(len(pool) - unique.sum())}
-        return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance)
 
 
 @final
@@ -80,12 +56,16 @@ class SemDeDup(CurationMethod):
         found = _cluster(vectors, self.clusters, context)
         with context.span("dedup"):
             rank = precedence(found, self.keep, context.generator)
+            context.note("cluster", found.labels)
             if keep_fraction < 1:
-                closest, _ = nearest_earlier(vectors, found.labels, rank)
+                closest, partner = nearest_earlier(vectors, found.labels, rank)
                 kept = top(-closest, kept_count(len(pool), keep_fraction))
+                partner[kept] = -1
             else:
                 pairs = group_pairs(vectors, found.labels, self.threshold)
-                kept = np.flatnonzero(survivors(len(pool), pairs, rank, self.rule)[0])
+                stays, partner = survivors(len(pool), pairs, rank, self.rule)
+                kept = np.flatnonzero(stays)
+            context.note("duplicate_of", np.where(partner < 0, -1, pool.ids[partner]))
         provenance = {"method": "semdedup", "embedder": self.embedder, "threshold": self.threshold, "rule": str(self.rule)}
         return Selection(pool.ids[kept], keep_fraction, pool.digest, provenance | {"keep": self.keep, "clusters": dict(found.report)})
 
