@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..config import Plan
 from ..errors import TrackingError, UserError
 
-__all__ = ["run_one"]
+__all__ = ["mirror_quietly", "run_one"]
 
 
 def run_one(plan: Plan, home: Path, arguments: argparse.Namespace) -> int:
@@ -31,13 +32,12 @@ def run_one(plan: Plan, home: Path, arguments: argparse.Namespace) -> int:
     with TrialDisplay([plan], quiet=arguments.quiet or arguments.json) as display:
         record, folder = run_trial(plan, home, inputs=inputs, on_point=display.on_point, smoke=arguments.smoke, fresh=arguments.fresh)
         display.on_record(plan, record)
-    if not arguments.no_mlflow:
-        mirror_quietly(folder, home)
     if arguments.json:
         print((folder / "record.json").read_text(encoding="utf-8"), end="")
     elif not arguments.quiet:
-        print(summary(record))
-        print(f"record: {folder}")
+        print(f"{summary(record)}\nrecord: {folder}", flush=True)
+    if not arguments.no_mlflow:
+        mirror_quietly([folder], home)
     if record.status is Status.FAILED:
         reason = (record.status_reason or "").strip().splitlines()[-1]
         raise UserError(f"the trial failed: {reason} (traceback in {folder / 'record.json'})")
@@ -54,13 +54,12 @@ def describe_text(plan: Plan, home: Path) -> str:
     return "\n".join(lines)
 
 
-def mirror_quietly(folder: Path, home: Path) -> None:
-    """Mirror one record in MLflow; a store that cannot be reached costs a line on stderr, never the record."""
+def mirror_quietly(folders: Iterable[Path], home: Path) -> None:
+    """Mirror records in MLflow; a store that cannot be reached costs a line on stderr, never a record."""
     from ..record import read_record
     from ..tracking import default_uri, mirror
 
-    record, curve = read_record(folder)
     try:
-        mirror([(record, curve, folder)], default_uri(home))
+        mirror([(*read_record(folder), folder) for folder in folders], default_uri(home), home=home)
     except TrackingError as problem:
         print(f"timetrial: not mirrored in MLflow: {problem}; `timetrial mirror` sends it later", file=sys.stderr)

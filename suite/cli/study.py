@@ -40,11 +40,12 @@ def execute(arguments: argparse.Namespace) -> int:
     if to_do:
         from ..study import run_study
         from .progress import TrialDisplay
+        from .single import mirror_quietly
 
         with TrialDisplay(to_do, quiet=arguments.quiet) as display:
             records = run_study(to_do, home, on_point=display.on_point, on_record=display.on_record)
         if not arguments.no_mlflow:
-            mirror_all(home)
+            mirror_quietly([home / "records" / record.record_id for record in records], home)
         if len(records) < len(to_do) or records[-1].status == "interrupted":
             print("interrupted; the same command resumes it", file=sys.stderr)
             return 130
@@ -52,19 +53,6 @@ def execute(arguments: argparse.Namespace) -> int:
     if study.seeds < MINIMUM_N:
         print(f"{study.seeds} seeds are too few for intervals: timetrial study {study.name} --seeds {MINIMUM_N}", file=sys.stderr)
     return 0
-
-
-def mirror_all(home: Path) -> None:
-    """Send what MLflow does not have yet; an unreachable store costs one line."""
-    from ..errors import TrackingError
-    from ..record import read_record
-    from ..tracking import default_uri, mirror
-
-    folders = sorted(path.parent for path in (home / "records").glob("*/record.json"))
-    try:
-        mirror([(*read_record(folder), folder) for folder in folders], default_uri(home))
-    except TrackingError as problem:
-        print(f"timetrial: not mirrored in MLflow: {problem}; `timetrial mirror` sends it later", file=sys.stderr)
 
 
 def show_board(study: str, plans: Sequence[Plan], home: Path) -> None:
