@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -151,7 +152,7 @@ def test_nothing_real_names_user_host_or_place(tmp_path, monkeypatch):
     told = [machine.fingerprint(tmp_path), machine.hardware_class(), machine.software_versions(), machine.git_state(), machine.numerics()]
     text = json.dumps(told).lower()
     for private in (socket.gethostname(), str(Path.home()), str(tmp_path), str(Path(machine.__file__).parent), f'"{getpass.getuser()}"'):
-        assert private.lower() not in text
+        assert not re.search(rf"(?<!\w){re.escape(private.lower())}(?!\w)", text)  # a host may have a name as short as a syllable
 
 
 def test_a_machine_that_tells_nothing_is_still_described(tmp_path):
