@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from ...suite.errors import ConfigError, DataError, unknown_name
 
@@ -110,6 +109,8 @@ def beta(score: np.ndarray, budget: int, generator: np.random.Generator, *, ease
     b = 15·(1 − μ)·(1 − r^sharpness), a = 16 − b, with r = 1 − keep fraction and μ the mean ease of the ten highest scores: the fewer
     are kept, the easier they are (Cho et al. 2025, 2502.06905). Scores must not be negative.
     """
+    from scipy import stats  # an import of over a second, which every trial would pay for
+
     score = np.asarray(score, dtype=np.float64)
     if (score < 0).any():
         raise DataError("beta sampling: scores are probabilities' weights and must not be negative")
