@@ -1,8 +1,8 @@
 """Embedders: examples to vectors, by name, on the clock, with a cache whose entries carry their cost.
 
 ``raw``: the continuous inputs, flattened. ``pca``: their leading principal components. ``patches``: random-patch features with k-means
-filters. ``model``: features of the workload's own model after some epochs. An embedder sees inputs and never labels; ``model``
-learns from the labels that the workload trains on.
+filters. ``tfidf``: latent semantic analysis of texts or tokens. ``model``: features of the workload's own model after some epochs. An
+embedder sees inputs and never labels; ``model`` learns from the labels that the workload trains on.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ from .curation.pool import Pool
 from .curation.selection import Cost
 from .patches import patch_features
 
-__all__ = ["EMBEDDERS", "Embedder", "embed", "model_features", "pca", "raw"]
+__all__ = ["EMBEDDERS", "Embedder", "embed", "model_features", "patches", "pca", "raw", "tfidf"]
 
 VERSION = 1  # of the embedders' results; part of every cache key
 CHUNK = 2048  # examples that are widened to float32 at once
 
 
 def raw(pool: Pool) -> np.ndarray:
-    """The continuous inputs, flattened and joined: float32 ``[n, d]``, bytes scaled to [0, 1]."""
+    """The continuous inputs, flattened and joined: float32 ``[n, d]``, bytes scaled to [0, 1].
+
+    A single input that is float32 ``[n, d]`` already is returned as it lies, memory-mapped if it is.
+    """
+    if len(pool.inputs) == 1 and (head := pool.rows(pool.inputs[0], slice(0, 1))).ndim == 2 and head.dtype == np.float32:
+        return pool.field(pool.inputs[0])
     return np.concatenate(list(_chunks(pool, np.arange(len(pool)))))
 
 
@@ -65,6 +70,27 @@ def patches(pool: Pool, *, seed: int, filters: int = 64, size: int = 6, stride: 
     if not names:
         raise NeedsUnmet("embedder 'patches' needs an image input [n, height, width, channels]; the pool has none")
     return patch_features(pool.field(names[0]), seed=seed, filters=filters, size=size, stride=stride, patch_count=patch_count)
+
+
+def tfidf(pool: Pool, *, dimensions: int = 64, words: int = 1, buckets: int = 2**16) -> np.ndarray:
+    """Latent semantic analysis of the first text or token input: float32 ``[n, dimensions]``, rows of length 1 (or 0 for empty texts).
+
+    Runs of one to ``words`` words are hashed into ``buckets``, weighted by inverse document frequency, and projected by a randomised
+    SVD with a fixed seed (Deerwester et al. 1990).
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+    from sklearn.preprocessing import normalize
+
+    names = [name for name in pool.inputs if pool.rows(name, slice(0, 1)).dtype.kind in "Oiu"]
+    if not names:
+        raise NeedsUnmet(f"embedder 'tfidf' needs texts or tokens; the pool's inputs are {', '.join(pool.inputs)}")
+    rows = pool.field(names[0])
+    texts = (row if isinstance(row, str) else " ".join(map(str, row)) for row in rows)
+    counts = HashingVectorizer(n_features=buckets, ngram_range=(1, words), token_pattern=r"\S+", alternate_sign=False, norm=None)
+    weighted = TfidfTransformer(sublinear_tf=True).fit_transform(counts.fit_transform(texts))
+    projected = TruncatedSVD(min(dimensions, len(pool) - 1), random_state=0).fit_transform(weighted)
+    return np.asarray(normalize(projected), dtype=np.float32)
 
 
 def model_features(pool: Pool, *, seed: int, train_proxy: TrainProxy | None, epochs: float = 1) -> np.ndarray:
@@ -101,6 +127,7 @@ EMBEDDERS: Mapping[str, Embedder] = {
     "raw": Embedder(raw, cacheable=False),
     "pca": Embedder(pca),
     "patches": Embedder(patches, seeded=True),
+    "tfidf": Embedder(tfidf),
     "model": Embedder(model_features, seeded=True, cacheable=False),
 }
 
@@ -142,9 +169,10 @@ def embed(
     with span("embed"):
         vectors = embedder.make(pool, **full, **services)
     cost = Cost(now() - start, cpu_now() - cpu_start, {"embed": now() - start})
-    bad = ~np.isfinite(vectors).all(axis=1)
-    if bad.any():
-        raise DataError(f"embedder {name!r}: {int(bad.sum())} vectors are not finite, the first is example {pool.ids[bad][0]}")
+    for start in range(0, len(vectors), CHUNK):
+        bad = np.flatnonzero(~np.isfinite(vectors[start : start + CHUNK]).all(axis=1))
+        if bad.size:
+            raise DataError(f"embedder {name!r}: the vector of example {pool.ids[start + bad[0]]} is not finite")
     if path is not None:
         with atomic_path(path) as part, part.open("wb") as stream:
             np.save(stream, vectors)

@@ -70,6 +70,8 @@ class ReducibleLoss(DynamicMethod):
     losses on the rest are the irreducible ones.
     """
 
+    needs_proxy = True
+
     def __init__(self, held_fraction: float = 0.2, epochs: float = 5, reverse: bool = False) -> None:
         super().__init__()
         if not 0 < held_fraction < 1 or epochs <= 0:

@@ -70,7 +70,7 @@ class Moderate(CurationMethod):
     needs_labels = True
 
     def __init__(self, embedder: str = "model", **embedder_options: Any) -> None:
-        self.embedder, self.embedder_options = embedder, embedder_options
+        self.embedder, self.embedder_options, self.needs_proxy = embedder, embedder_options, embedder == "model"
 
     def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
         """Distances to the own class's median, ranked over all classes together, then the central ranks."""

@@ -62,7 +62,7 @@ class Reversed(CurationMethod):
 
     def __init__(self, of: str = "el2n", options: Mapping[str, Any] | None = None) -> None:
         self.of, self.options, self.method = of, dict(options or {}), _static(of, options)
-        self.needs, self.needs_labels = self.method.needs, self.method.needs_labels
+        self.needs, self.needs_labels, self.needs_proxy = self.method.needs, self.method.needs_labels, self.method.needs_proxy
 
     def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
         """The complement of the method's selection of the complementary size."""
@@ -82,7 +82,7 @@ class LabelShuffled(CurationMethod):
 
     def __init__(self, of: str = "el2n", options: Mapping[str, Any] | None = None) -> None:
         self.of, self.options, self.method = of, dict(options or {}), _static(of, options)
-        self.needs = self.method.needs
+        self.needs, self.needs_proxy = self.method.needs, self.method.needs_proxy
 
     def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
         """The method's selection of the relabelled pool."""

@@ -41,7 +41,7 @@ class Curriculum(DynamicMethod):
             given = f"{start_fraction} and {epochs_to_full}"
             raise ConfigError(f"curriculum: expected start_fraction in (0, 1] and epochs_to_full above 0, given {given}")
         self.order, self.epochs, self.start_fraction, self.epochs_to_full = order, epochs, start_fraction, epochs_to_full
-        self._ordered, self._size = np.empty(0, np.int64), 0
+        self._ordered, self._size, self.needs_proxy = np.empty(0, np.int64), 0, order != "random"
 
     def prepare(self, pool: Pool, keep_fraction: float, context: Context) -> None:
         """Order the ids once; the random control trains no proxy."""

@@ -27,6 +27,7 @@ class Memorization(CurationMethod):
     """
 
     needs_labels = True
+    needs_proxy = True
 
     def __init__(self, runs: int = 20, epochs: float = 10, fraction: float = 0.7) -> None:
         if runs < 2 or not 0 < fraction < 1:
@@ -52,6 +53,8 @@ class Memorization(CurationMethod):
 class Disagreement(CurationMethod):
     """Keeps the examples on which independently trained proxies disagree most."""
 
+    needs_proxy = True
+
     def __init__(self, runs: int = 5, epochs: float = 1) -> None:
         if runs < 2:
             raise ConfigError(f"disagreement: expected at least 2 runs, given {runs}")
@@ -73,6 +76,7 @@ class LabelNoise(CurationMethod):
     """Drops the examples whose given label a proxy that never saw them finds least likely (cross-validated self-confidence)."""
 
     needs_labels = True
+    needs_proxy = True
 
     def __init__(self, splits: int = 4, epochs: float = 2) -> None:
         if splits < 2:

@@ -58,6 +58,7 @@ class Glister(CurationMethod):
     """Greedy by held-out gain. ``held_fraction`` of the pool, drawn at random, is the held-out part; it can be chosen too."""
 
     needs_labels = True
+    needs_proxy = True
 
     def __init__(self, epochs: float = 1, learning_rate: float = 0.1, rounds: int = 50, held_fraction: float = 0.1) -> None:
         if not (0 < held_fraction < 1 and rounds >= 1):

@@ -89,6 +89,7 @@ class Craig(CurationMethod):
     """Facility location on last-layer gradient distances inside every class; weights are cluster sizes, scaled to mean 1."""
 
     needs_labels = True
+    needs_proxy = True
 
     def __init__(self, epochs: float = 1) -> None:
         self.epochs = epochs
@@ -106,6 +107,7 @@ class GradMatch(CurationMethod):
     """
 
     needs_labels = True
+    needs_proxy = True
 
     def __init__(self, epochs: float = 1, ridge: float = 1.0, rounds: int = 200) -> None:
         if ridge <= 0 or rounds < 1:

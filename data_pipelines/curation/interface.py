@@ -142,12 +142,14 @@ class CurationMethod(ABC):
     """A curation entry; a subclass is final. The object itself is configuration: its options and nothing else.
 
     ``needs``: names of :class:`~timetrial.suite.algorithm.Need`, checked before training. ``needs_labels``: without it the pool's
-    labels cannot be read. ``own_size``: the method decides how much it keeps when the keep fraction is 1 (deduplication by a
-    threshold); otherwise exactly ``kept_count(n, keep_fraction)`` examples must come back, repeats counted.
+    labels cannot be read. ``needs_proxy``: it trains proxies of the workload's model. ``own_size``: the method decides how much it
+    keeps when the keep fraction is 1 (deduplication by a threshold); otherwise exactly ``kept_count(n, keep_fraction)`` examples must
+    come back, repeats counted.
     """
 
     needs: frozenset[str] = frozenset()
     needs_labels: bool = False
+    needs_proxy: bool = False
     own_size: bool = False
 
     @abstractmethod

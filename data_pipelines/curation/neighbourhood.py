@@ -61,6 +61,8 @@ def spread(score: np.ndarray, near: np.ndarray, distance: np.ndarray, budget: in
 class Cal(CurationMethod):
     """Keeps the examples whose prediction differs most from their neighbours' in the feature space of a briefly trained proxy."""
 
+    needs_proxy = True
+
     def __init__(self, epochs: float = 1, neighbour_count: int = 10) -> None:
         self.epochs, self.neighbour_count = epochs, neighbour_count
 
@@ -103,7 +105,7 @@ class D2(CurationMethod):
             raise ConfigError(f"d2: expected gamma and neighbour_count above 0, given {gamma} and {neighbour_count}")
         self.score, self.embedder, self.epochs, self.neighbour_count = score, embedder, epochs, neighbour_count
         self.gamma, self.balanced, self.embedder_options = gamma, balanced, embedder_options
-        self.needs_labels = balanced or score != "none"
+        self.needs_labels, self.needs_proxy = balanced or score != "none", score != "none" or embedder == "model"
 
     def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
         """Embedding, difficulty, graph, greedy."""

@@ -6,7 +6,7 @@ Expect  ``keep: far`` wins when data are abundant, ``keep: near`` when they are 
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 from ...suite.errors import ConfigError
 from ..clusters import kmeans, unit_rows
@@ -23,14 +23,17 @@ class Prototypes(CurationMethod):
     ``embedder`` names the embedding; ``clusters`` is capped at the number of examples.
     """
 
-    def __init__(self, embedder: str = "pca", clusters: int = 10, keep: str = "far", iterations: int = 25) -> None:
+    def __init__(
+        self, embedder: str = "pca", clusters: int = 10, keep: str = "far", iterations: int = 25, **embedder_options: Any
+    ) -> None:
         if keep not in ("far", "near"):
             raise ConfigError(f"keep: expected 'far' or 'near', given {keep!r}")
         self.embedder, self.clusters, self.keep, self.iterations = embedder, clusters, keep, iterations
+        self.embedder_options = embedder_options
 
     def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
         """The highest (or lowest) cosine distances to the own centroid."""
-        vectors = unit_rows(context.embed(self.embedder))
+        vectors = unit_rows(context.embed(self.embedder, **self.embedder_options))
         with context.span("cluster"):
             found = kmeans(
                 vectors,

@@ -111,7 +111,7 @@ class ProxyScore(CurationMethod):
         if sampler != "beta":
             make_sampler(sampler, sampler_options)
         self.score, self.epochs, self.runs, self.sampler, self.sampler_options = score, epochs, runs, sampler, sampler_options
-        self.window, self.balanced = window, balanced
+        self.window, self.balanced, self.needs_proxy = window, balanced, True
         self.needs_labels = PROXY_SCORES[score].labels or balanced
 
     def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
