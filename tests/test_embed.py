@@ -171,7 +171,7 @@ def test_unknown_embedders_and_options_name_the_known_ones():
 def test_vectors_that_are_not_finite_are_named():
     pixels = np.ones((5, 2), np.float32)
     pixels[3] = np.nan
-    with pytest.raises(DataError, match="the first is example 3"):
+    with pytest.raises(DataError, match="example 3 is not finite"):
         Ledger().run(Pool(np.arange(5), {"x": pixels}, data_digest="x"), "raw")
 
 
