@@ -33,8 +33,8 @@ def decode(paths: Mapping[str, Path], options: Mapping[str, Any]) -> Decoded:
     class_names = sorted(set(names))
     labels = np.array([class_names.index(name) for name in names], np.int64)
     in_test = np.array(parts) == "Testing"
-    alike = _squared_differences(images[in_test], images[~in_test]) < _ALIKE_GREY_LEVELS**2  # [test, train]
-    train = np.flatnonzero(~in_test)[~alike.any(axis=0)]
+    repeated = alike(images[~in_test], images[in_test])
+    train = np.flatnonzero(~in_test)[~repeated]
     splits = {
         name: {"image": Field(FieldKind.ARRAY, images[ids]), "label": Field(FieldKind.INT, labels[ids])}
         for name, ids in {"train": train, "test": np.flatnonzero(in_test)}.items()
@@ -42,10 +42,15 @@ def decode(paths: Mapping[str, Path], options: Mapping[str, Any]) -> Decoded:
     facts = {
         "classes": len(class_names),
         "class_names": class_names,
-        "removed_from_train": int(alike.any(axis=0).sum()),
-        "test_pictures_in_train": int(alike.any(axis=1).sum()),
+        "removed_from_train": int(repeated.sum()),
+        "test_pictures_in_train": int(alike(images[in_test], images[~in_test]).sum()),
     }
     return Decoded(splits, facts)
+
+
+def alike(pictures: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of ``pictures`` uint8 ``[n, H, W]`` are all but the same as one of ``others``: bool ``[n]``."""
+    return np.any(_squared_differences(pictures, others) < _ALIKE_GREY_LEVELS**2, axis=1)
 
 
 def _squared_differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:
