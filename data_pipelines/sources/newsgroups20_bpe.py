@@ -4,7 +4,7 @@ Size      14 MB to download, 17 MB as rows. Licence: CC BY 4.0 (as listed by UCI
 Source    K. Lang (1995), qwone.com/~jason/20Newsgroups, version bydate; encoded here.
 Gives     tokens  ARRAY int16 [2 * block]: row i begins at token i * block of its split, so that rows overlap by half (as in
                   tinyshakespeare). A post is 1 (begin), its subject, an empty line and the first 2,048 bytes; exact copies are left out.
-Splits    validation: 200 of the official training posts, cut with seed 0, the groups in proportion; train: the others; test: 400 of the
+Splits    validation: 100 of the official training posts, cut with seed 0, the groups in proportion; train: the others; test: 200 of the
           official test posts, which are later in time, cut alike.
 Facts     vocabulary_size; bytes_per_token: of each split, what nats per token must be divided by to compare vocabularies
 Options   vocabulary: number of tokens; block: tokens that a model reads at once
@@ -27,8 +27,8 @@ from ._bpe import BEGIN, BytePairs
 from .common import overlapping_rows
 
 _BYTES = 2048
-_VALIDATION_EXAMPLES = 200
-_TEST_EXAMPLES = 400
+_VALIDATION_EXAMPLES = 100
+_TEST_EXAMPLES = 200
 _SEED = 0
 
 
