@@ -31,6 +31,7 @@ VERBS = MappingProxyType(
         "run": "run",
         "study": "study",
         "leaderboard": "leaderboard",
+        "compare": "compare",
         "mirror": "mirror",
         "import": "import_",
         "doctor": "doctor",
