@@ -11,6 +11,7 @@ from .config import Plan, resolve
 from .curve import CurvePoint
 from .files import home_folder
 from .record import Record, read_record
+from .registry import adopt
 
 if TYPE_CHECKING:
     from ..leaderboards.boards import Board
@@ -29,7 +30,9 @@ def run(
     on_point: Callable[[Plan, CurvePoint], None] | None = None,
     **overrides: Any,
 ) -> Record:
-    """Run one trial and return its record, which is also written below ``home`` (see :func:`~timetrial.suite.files.home_folder`).
+    """Run one trial of a workload (a name, or the path of its folder) and return its record.
+
+    The record is also written below ``home`` (see :func:`~timetrial.suite.files.home_folder`).
 
     ``overrides`` are those of ``timetrial run``: hyperparameters (``lr=0.1``), ``horizon``, ``loader``, ``study`` …; use
     ``**{"workload.budget.examples": 1000}`` for nested ones. Raises ``UnknownName``, ``ConfigError`` or ``NeedsUnmet`` before
@@ -41,7 +44,8 @@ def run(
     prepare_environment(folder)
     from .trial import run_trial
 
-    named = {"workload": workload, "algorithm": algorithm, "curation": curation, "keep_fraction": keep_fraction, "seed": seed, **overrides}
+    name = adopt(workload)
+    named = {"workload": name, "algorithm": algorithm, "curation": curation, "keep_fraction": keep_fraction, "seed": seed, **overrides}
     record, _ = run_trial(resolve([f"{key}={value}" for key, value in named.items()]), folder, on_point=on_point)
     return record
 

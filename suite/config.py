@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -24,6 +24,7 @@ __all__ = [
     "resolve",
     "resolve_definition",
     "split_overrides",
+    "teach_hydra",
 ]
 
 
@@ -135,6 +136,7 @@ def resolve(overrides: Sequence[str]) -> Plan:
     # Hydra takes a key that is also a config folder for a choice of file, and ``configs/study`` is one.
     study = [item.partition("=")[2] for item in overrides if item.startswith("study=")]
     full = split_overrides([item for item in overrides if not item.startswith("study=")])
+    teach_hydra(item.partition("=")[2] for item in full if item.startswith("workload="))
     if extra:
         full.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in extra)}]")
     try:
@@ -143,6 +145,16 @@ def resolve(overrides: Sequence[str]) -> Plan:
     except (HydraException, OmegaConfBaseException) as problem:
         raise ConfigError(_one_line(problem, overrides)) from None
     return plan_of({**value, "study": study[-1] if study else None})  # type: ignore[dict-item]
+
+
+def teach_hydra(workloads: Iterable[str]) -> None:
+    """Make workloads that are no file in a config group (variants, folders of their own) known to Hydra's config store."""
+    from hydra.core.config_store import ConfigStore
+
+    for name in workloads:
+        path = definition_path("workload", name)
+        if (path.parent.name, path.stem) != ("workload", name):
+            ConfigStore.instance().store(name=name, group="workload", node=dict(definition("workload", name)))
 
 
 def plan_of(composed: Mapping[str, Any]) -> Plan:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ..data_pipelines.augment import Augmentation
 from ..data_pipelines.beton import ffcv_available
-from ..data_pipelines.dataset import Dataset, Split, open_dataset, prepare
+from ..data_pipelines.dataset import Dataset, FieldKind, Split, open_dataset, prepare
 from ..data_pipelines.loaders import Loader, make_loader
 from ..data_pipelines.sources import get_source
 from ..data_pipelines.splits import validation_ids
 from .errors import ConfigError, DataMissing
+from .registry import workload_folder
 from .schema import build
 from .task import Task, load_task
 from .workload import Workload
 
-__all__ = ["Examples", "Inputs", "open_inputs"]
+__all__ = ["Examples", "Inputs", "open_inputs", "prepare_inputs"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,19 @@ class Inputs:
         return make_loader("torch", examples.split, self.fields, plain, seed=0, chunk_size=batch, workers=1)
 
 
+def prepare_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int, int | None], None] | None = None) -> Dataset:
+    """Fetch, verify and convert a workload's data (:func:`~timetrial.data_pipelines.dataset.prepare`)."""
+    options = _from_folder(workload.data.options, workload_folder(workload.name))
+    return prepare(get_source(workload.data.source), options, home, on_progress=on_progress)
+
+
 def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int, int | None], None] | None = None) -> Inputs:
     """Open a workload's data, preparing it first where that has not been done.
 
     Raises ``DataMissing``, ``ChecksumMismatch`` or ``DataError`` from opening, ``ConfigError`` when the splits cannot be cut.
     """
-    source, options = get_source(workload.data.source), workload.data.options
+    source, folder = get_source(workload.data.source), workload_folder(workload.name)
+    options = _from_folder(workload.data.options, folder)
     try:
         dataset = open_dataset(source, options, home)
         ready = not ffcv_available() or all(split.beton is not None for split in dataset.splits.values())
@@ -76,7 +84,7 @@ def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int,
         ready = False
     if not ready:  # never prepared, or prepared before FFCV was installed; what is damaged is refused above, not repaired here
         dataset = prepare(source, options, home, on_progress=on_progress)
-    task = load_task(workload.task)
+    task = load_task(workload.task, folder)
     train = dataset.splits["train"]
     absent = [name for name in task.fields if name not in train.fields]
     if absent:
@@ -84,14 +92,22 @@ def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int,
         raise ConfigError(f"workload {workload.name}: task {workload.task!r} needs fields {absent}; {source.name} has {known}")
     everyone = np.arange(len(train), dtype=np.int64)
     if workload.data.validation_examples:
-        labels = None if task.label is None else np.asarray(train.fields[task.label].values)
-        held_out = validation_ids(len(train) if labels is None else labels, workload.data.validation_examples, workload.data.split_seed)
+        label = train.fields.get(task.label or "")
+        balanced = len(train) if label is None or label.kind is not FieldKind.INT else np.asarray(label.values)
+        held_out = validation_ids(balanced, workload.data.validation_examples, workload.data.split_seed)
         pool, validation = Examples(train, np.setdiff1d(everyone, held_out)), Examples(train, held_out)
     elif "validation" in dataset.splits:
         split = dataset.splits["validation"]
         pool, validation = Examples(train, everyone), Examples(split, np.arange(len(split), dtype=np.int64))
     else:
         raise ConfigError(f"workload {workload.name}: data.validation_examples is 0 and {source.name} has no validation split of its own")
+    if workload.batch_size > len(pool):
+        raise ConfigError(f"workload {workload.name}: batch_size: expected at most the pool's {len(pool)}, given {workload.batch_size}")
     test = dataset.splits["test"]
     augmentation = build(Augmentation, workload.data.augmentation, f"workload {workload.name}: data.augmentation")
     return Inputs(workload, task, dataset, pool, validation, Examples(test, np.arange(len(test), dtype=np.int64)), augmentation)
+
+
+def _from_folder(options: Mapping[str, Any], folder: Path | None) -> Mapping[str, Any]:
+    """Options in which a relative ``path`` begins at the workload's own folder; records keep the relative one."""
+    return options if folder is None or not options.get("path") else {**options, "path": str(folder / str(options["path"]))}

@@ -1,12 +1,15 @@
 """Names to definitions: the config folders are the registry. No torch, no Hydra, so that ``list`` answers at once.
 
 Shipped definitions are ``configs/GROUP/NAME.yaml``. Folders named in ``$TIMETRIAL_PATH`` (separated as in ``$PATH``) may hold
-the same groups and are looked through after the shipped ones; a name that exists twice is refused.
+the same groups and are looked through after the shipped ones; a name that exists twice is refused. Such a folder may also be a workload of
+its own, or hold some: a folder ``NAME`` with ``workload.yaml``, beside it its data and, where no shipped family fits, its task file.
+Variants of workloads (:mod:`.variants`) have names like ``cifar10_cnn-silu`` and are known wherever a workload is named.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,13 @@ from typing import Any
 import yaml
 
 from .errors import ConfigError, unknown_name
+from .variants import hidden_changes, hidden_seed, varied
 
-__all__ = ["GROUPS", "config_folders", "definition", "definition_path", "names"]
+__all__ = ["GROUPS", "adopt", "config_folders", "definition", "definition_path", "names", "variant_names", "workload_folder"]
 
 GROUPS = ("workload", "algorithm", "curation", "study")
 _SHIPPED = Path(__file__).resolve().parent.parent / "configs"
+_OWN = "workload.yaml"
 
 
 def config_folders() -> tuple[Path, ...]:
@@ -30,25 +35,83 @@ def config_folders() -> tuple[Path, ...]:
     return (_SHIPPED, *extra)
 
 
+def adopt(given: str) -> str:
+    """The name of a workload that is given by name or as the path of its folder.
+
+    A folder is added to ``$TIMETRIAL_PATH``, so that processes started from here know it too. ``ConfigError`` for one without
+    ``workload.yaml``.
+    """
+    if "/" not in given and os.sep not in given and given not in (".", ".."):
+        return given
+    folder = Path(given).expanduser().resolve()
+    if not (folder / _OWN).is_file():
+        raise ConfigError(f"workload {given!r}: expected the name of a workload or a folder with {_OWN}, found no {folder / _OWN}")
+    if folder not in config_folders():
+        os.environ["TIMETRIAL_PATH"] = os.pathsep.join(filter(None, [os.environ.get("TIMETRIAL_PATH"), str(folder)]))
+    return folder.name
+
+
 def names(group: str) -> tuple[str, ...]:
-    """Sorted names of a group. Raises ``ConfigError`` when two folders define the same name."""
+    """Sorted names of a group, variants left out. Raises ``ConfigError`` when two folders define the same name."""
     return tuple(sorted(_paths(group)))
 
 
+def variant_names(workload: str) -> tuple[str, ...]:
+    """Sorted names of a workload's declared variants; those drawn by a seed have no end."""
+    return tuple(sorted(f"{workload}-{name}" for name in _variants(workload).get("variants") or {}))
+
+
 def definition_path(group: str, name: str) -> Path:
-    """The YAML file of a name; ``UnknownName`` with the nearest known names otherwise."""
+    """The YAML file that a name is read from; ``UnknownName`` with the nearest known names otherwise."""
     paths = _paths(group)
-    if name not in paths:
-        raise unknown_name({"curation": "curation method"}.get(group, group), name, paths)
-    return paths[name]
+    if name in paths:
+        return paths[name]
+    if group == "workload":
+        base, _, variant = name.rpartition("-")
+        if base in paths and (name in variant_names(base) or hidden_seed(variant) is not None):
+            return _variant_path(base)
+        variants = [variant for known in paths for variant in variant_names(known)] if "-" in name else []
+        raise unknown_name(group, name, [*paths, *variants])
+    raise unknown_name({"curation": "curation method"}.get(group, group), name, paths)
 
 
 def definition(group: str, name: str) -> Mapping[str, Any]:
-    """The plain content of a definition's YAML file, Hydra's ``defaults`` unresolved."""
+    """The plain content of a definition: of its YAML file, Hydra's ``defaults`` unresolved, or of a variant put together."""
     path = definition_path(group, name)
+    if group == "workload" and name not in _paths(group):
+        base, _, variant = name.rpartition("-")
+        seed, known = hidden_seed(variant), _variants(base)
+        changes = known["variants"][variant] if seed is None else hidden_changes(known.get("hidden") or {}, base, seed)
+        return varied(definition(group, base), variant, changes)
+    value = _read(path)
+    if path.name == _OWN:
+        found = value.setdefault("name", name)
+        if found != name:
+            raise ConfigError(f"{path}: name: expected {name!r}, as the folder is called, given {found!r}")
+    return value
+
+
+def workload_folder(name: str) -> Path | None:
+    """The folder that holds a workload of its own with its data and task file; None for one that is only a file in a group."""
+    paths = _paths("workload")
+    path = paths.get(name) or paths.get(name.rpartition("-")[0])
+    return path.parent if path is not None and path.name == _OWN else None
+
+
+def _variants(workload: str) -> dict[str, Any]:
+    path = _variant_path(workload)
+    return _read(path) if path.is_file() else {}
+
+
+def _variant_path(workload: str) -> Path:
+    own = workload_folder(workload)
+    return own / "variants.yaml" if own else _SHIPPED / "variant" / f"{workload}.yaml"
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as problem:
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise ConfigError(f"{path}: not valid YAML: {problem}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a mapping, given {type(value).__name__}")
@@ -58,10 +121,15 @@ def definition(group: str, name: str) -> Mapping[str, Any]:
 def _paths(group: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in config_folders():
-        for path in sorted((folder / group).glob("*.yaml")):
-            if path.stem.startswith("_"):
+        files = {path: path.stem for path in sorted((folder / group).glob("*.yaml"))}
+        if group == "workload" and folder != _SHIPPED:
+            files |= {path: path.parent.name for path in [folder / _OWN, *sorted(folder.glob(f"*/{_OWN}"))] if path.is_file()}
+        for path, name in files.items():
+            if name.startswith("_"):
                 continue
-            if path.stem in found:
-                raise ConfigError(f"{group} {path.stem!r} is defined twice: {found[path.stem]} and {path}")
-            found[path.stem] = path
+            if path.name == _OWN and not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+                raise ConfigError(f"{path}: a workload's folder is named with letters, digits, _ and -; given {name!r}")
+            if name in found:
+                raise ConfigError(f"{group} {name!r} is defined twice: {found[name]} and {path}")
+            found[name] = path
     return found

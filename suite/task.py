@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,14 +47,35 @@ class Task:
     slow_measures: Callable[[nn.Module, Iterable[Batch], Options], Mapping[str, float]] | None = None
 
 
-def load_task(name: str) -> Task:
-    """The ``TASK`` of ``tasks/NAME.py``. Raises ``UnknownName`` with the nearest known files, ``ConfigError`` without a ``TASK``."""
+def load_task(name: str, own: Path | None = None) -> Task:
+    """The ``TASK`` of ``tasks/NAME.py``, or of a file ``NAME.py`` in a workload's ``own`` folder.
+
+    Raises ``UnknownName`` with the nearest known files, ``ConfigError`` without a ``TASK`` or when an own file cannot be run.
+    """
+    if own is not None and name.endswith(".py"):
+        return _checked(_own_module(own / name), own / name)
     folder = Path(__file__).resolve().parent.parent / "tasks"
     known = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")]
     if name not in known:
         raise unknown_name("task", name, known)
     package = __package__.rpartition(".")[0]
-    task = getattr(import_module(f"{package}.tasks.{name}"), "TASK", None)
+    return _checked(import_module(f"{package}.tasks.{name}"), f"tasks/{name}.py")
+
+
+def _own_module(path: Path) -> ModuleType:
+    spec = spec_from_file_location(f"timetrial_own_{path.parent.name}_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"task {path}: there is no such file")
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        raise ConfigError(f"task {path}: {type(problem).__name__}: {problem}") from problem
+    return module
+
+
+def _checked(module: ModuleType, where: Path | str) -> Task:
+    task = getattr(module, "TASK", None)
     if not isinstance(task, Task):
-        raise ConfigError(f"tasks/{name}.py: expected a Task named TASK, found {type(task).__name__}")
+        raise ConfigError(f"{where}: expected a Task named TASK, found {type(task).__name__}")
     return task

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, max_pool2d, pixel_shuffle, pixel_unshuffle
 
+from ..suite.errors import ConfigError
+
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "leaky_relu": nn.LeakyReLU}
 NORMS = {"batch": nn.BatchNorm2d, "group": lambda channels: nn.GroupNorm(4, channels), "none": lambda channels: nn.Identity()}
 
@@ -38,6 +40,9 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, channels_out * fold**2, 1)
 
     def forward(self, x):  # [B, channels_in, H, W] -> [B, channels_out, H, W]; H and W are multiples of fold * 2^depth
+        step = self.fold * 2 ** len(self.down)
+        if x.shape[2] % step or x.shape[3] % step:
+            raise ConfigError(f"pictures of {x.shape[2]}x{x.shape[3]}: expected sides that are multiples of {step}")
         x = self.stem(pixel_unshuffle(x, self.fold))
         kept = []
         for block in self.down:

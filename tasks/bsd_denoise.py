@@ -37,6 +37,7 @@ class Restorer(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
         nn.init.zeros_(self.head.weight)  # at first nothing is taken off
+        nn.init.zeros_(self.head.bias)
 
     def degrade(self, clean, ids, inside):  # [B, 1, H, W] -> what the network sees
         if self.upscale > 1:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from ..suite.errors import ConfigError
 from ..suite.task import Task
 from ._transformer import Layer
 
@@ -34,6 +35,8 @@ class CompactTransformer(nn.Module):
     def forward(self, x):  # [B, 3, 32, 32] -> [B, classes]
         x = self.pool(self.conv1(x)).relu()  # [B, W / 2, 16, 16]; ReLU after the maximum is ReLU before it, on a quarter of the values
         x = self.pool(self.conv2(x)).relu()  # [B, W, 8, 8]
+        if x.shape[2] * x.shape[3] != len(self.position):
+            raise ConfigError("expected pictures of 32x32, which give 64 tokens")
         x = self.norm(self.layers(x.flatten(2).transpose(1, 2) + self.position))  # [B, 64, W]
         weights = self.attention_pool(x).softmax(dim=1)  # [B, 64, 1]
         return self.head((weights * x).sum(dim=1))

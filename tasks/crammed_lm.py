@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from ..suite.errors import ConfigError
 from ..suite.task import Task
 from ._noise import uniform_by_id
 from ._transformer import Layer
@@ -33,6 +34,8 @@ class MaskedEncoder(nn.Module):
         return (numbers < self.hidden_share) | (numbers == numbers.amin(dim=1, keepdim=True))
 
     def forward(self, tokens, hidden):  # int [B, T], bool [B, T] with n hidden -> [n, V]
+        if tokens.shape[1] != len(self.position):
+            raise ConfigError(f"a sequence of {tokens.shape[1]} tokens: the model reads {len(self.position)}")
         x = self.embed(tokens.masked_fill(hidden, self.embed.num_embeddings - 1)) + self.position
         return self.head(self.norm(self.layers(x))[hidden])
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, linear
 
+from ..suite.errors import ConfigError
 from ..suite.task import Task
 from ._transformer import Layer
 
@@ -31,6 +32,8 @@ class Translator(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
 
     def begin(self, tokens, position):  # int [B, T] -> [B, T, W]
+        if tokens.shape[1] > len(position):
+            raise ConfigError(f"a sequence of {tokens.shape[1]} tokens is longer than the model's {len(position)}")
         return self.embed(tokens) * self.embed.embedding_dim**0.5 + position[: tokens.shape[1]]
 
     def encode(self, source):  # int [B, S] -> [B, S, W], and which of it is text: bool [B, 1, 1, S]

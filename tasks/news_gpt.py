@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, linear
 
+from ..suite.errors import ConfigError
 from ..suite.task import Task
 from ._transformer import Layer
 
@@ -28,6 +29,8 @@ class GPT(nn.Module):
 
     def forward(self, tokens):  # int [B, T] -> [B, T, V]
         length = tokens.shape[1]
+        if length > len(self.position):
+            raise ConfigError(f"a sequence of {length} tokens is longer than the model's block of {len(self.position)}")
         earlier = torch.ones(length, length, dtype=torch.bool, device=tokens.device).tril()
         x = self.embed(tokens) + self.position[:length]
         for layer in self.layers:

@@ -155,6 +155,8 @@ def test_rows_become_numbers_categories_and_text(folder, read, form):
         "classes": 2,
         "class_names": ["no", "yes"],
         "number_names": ["age", "height"],
+        "number_mean": pytest.approx([45.0, 1.75]),
+        "number_std": pytest.approx([np.std([30, 40, 50, 60]), np.std([1.5, 1.75, 2.0])]),
         "category_names": ["town"],
         "category_sizes": [3],
     }

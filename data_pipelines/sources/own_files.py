@@ -14,7 +14,8 @@ Gives     label       INT: the column or array of this name, or the folder's nam
                       categories: ARRAY int32 [columns], indices from 1 into the sorted training values, 0 for others and missing;
                       text: ARRAY uint8 [bytes], UTF-8, zeros after the end, longer ones cut between characters; length: INT
 Splits    As given. Without a test split, test_fraction of train is cut for it, once for all with seed 0, the classes in proportion.
-Facts     classes, class_names; number_names; category_names, category_sizes (index 0 included), each where there are such
+Facts     classes, class_names; number_names, number_mean, number_std (over train; 1 for a constant); category_names, category_sizes
+          (index 0 included), each where there are such
 Options   path; label, text: names of the columns; bytes: width of the text; test_fraction
 """
 
@@ -153,6 +154,10 @@ def _table_fields(splits: Mapping[str, Columns], options: Mapping[str, Any], fac
             if table[name].dtype.kind not in "fiub":
                 raise DataError(f"own_files: column {name!r} holds numbers in train and words in {split}")
     values = {split: np.stack([table[name] for name in numbers], axis=1).astype(np.float32) for split, table in tables.items() if numbers}
+    if numbers:
+        known = np.ma.masked_invalid(values["train"].astype(np.float64))
+        deviation = known.std(axis=0).filled(1.0)
+        facts |= {"number_mean": known.mean(axis=0).filled(0.0).tolist(), "number_std": np.where(deviation > 0, deviation, 1.0).tolist()}
     gaps = any(np.isnan(found).any() for found in values.values())
     fields: dict[str, dict[str, Field]] = {split: {} for split in splits}
     for split, table in tables.items():

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import ConfigError
-from ..registry import definition, names
+from ..registry import definition, names, variant_names
 
 __all__ = ["KINDS", "describe", "unmet_needs"]
 
@@ -40,7 +40,7 @@ def _describe(group: str, name: str) -> dict[str, Any]:
         if group == "workload":
             defaults: dict[str, Any] = {"provides": [], "base": None, "ranked": True}
             optional = {key: content.get(key, value) for key, value in defaults.items()}
-            return {"name": name, **{key: content[key] for key in _WORKLOAD_KEYS}, **optional}
+            return {"name": name, **{key: content[key] for key in _WORKLOAD_KEYS}, **optional, "variants": list(variant_names(name))}
         if group == "study":
             return {"name": name, **{key: content[key] for key in ("summary", "workloads", "seeds")}, "arms": len(content["arms"])}
         needs = _needs(content)

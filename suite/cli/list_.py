@@ -47,9 +47,10 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _print_workloads(workloads: Sequence[Mapping[str, Any]]) -> None:
     rows = [
-        (w["name"], w["tier"], w["family"], target_text(w["metric"], w["ladder"]["main"]), _standing(w), w["summary"]) for w in workloads
+        (w["name"], w["tier"], w["family"], target_text(w["metric"], w["ladder"]["main"]), _standing(w), len(w["variants"]), w["summary"])
+        for w in workloads
     ]
-    print_table(("name", "tier", "family", "main target", "targets", "summary"), rows)
+    print_table(("name", "tier", "family", "main target", "targets", "variants", "summary"), rows, numeric=("variants",))
 
 
 def _print_entries(entries: Sequence[Mapping[str, Any]]) -> None:

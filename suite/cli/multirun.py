@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..config import plan_of, split_overrides
+from ..config import plan_of, split_overrides, teach_hydra
 from ..errors import TimetrialError
 from ..registry import config_folders, definition_path
 
@@ -34,6 +34,7 @@ def run_all(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
     for group, _, values in (item.partition("=") for item in overrides):
         for name in values.split(",") if group in ("workload", "algorithm", "curation") else ():
             definition_path(group, name)
+    teach_hydra(name for item in overrides if item.startswith("workload=") for name in item.partition("=")[2].split(","))
     first = [item.split("=", 1)[0] + "=" + item.split("=", 1)[1].split(",")[0] for item in overrides]
     spelled = [f"{full.split('=', 1)[0]}={given.split('=', 1)[1]}" for full, given in zip(split_overrides(first), overrides, strict=True)]
     codes: list[int] = []

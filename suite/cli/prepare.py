@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..registry import definition
+from ..registry import adopt, definition
 from .output import print_json, progress_bars
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    for name in arguments.workloads:
+    workloads = list(dict.fromkeys(map(adopt, arguments.workloads)))
+    for name in workloads:
         definition("workload", name)  # a wrong name is told before the first download
     found = []
-    for name in dict.fromkeys(arguments.workloads):
+    for name in workloads:
         found.append(_prepared(name, arguments.home, quiet=arguments.quiet or arguments.json))
         if not arguments.json:
             print(_line(found[-1]))
@@ -40,13 +41,12 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _prepared(name: str, home: Path, *, quiet: bool) -> dict[str, Any]:
-    from ...data_pipelines.dataset import prepare
-    from ...data_pipelines.sources import get_source
     from ..config import resolve_definition
+    from ..inputs import prepare_inputs
 
-    data = resolve_definition("workload", name).data
+    workload = resolve_definition("workload", name)
     with progress_bars(quiet=quiet) as report:
-        dataset: Dataset = prepare(get_source(data.source), data.options, home, on_progress=report)
+        dataset: Dataset = prepare_inputs(workload, home, report)
     examples = {split: len(content) for split, content in dataset.splits.items()}
     beton = all(content.beton is not None for content in dataset.splits.values())
     return {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..registry import adopt
+
 HELP = "run a workload by name"
 EXAMPLES = (
     "timetrial run digits_mlp",
@@ -17,7 +19,7 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``run``; overrides may stand anywhere between them."""
-    parser.add_argument("workload", help="a name from `timetrial list workloads`")
+    parser.add_argument("workload", help="a name from `timetrial list workloads`, a variant's, or your own workload's folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="algorithm=, curation=, keep_fraction=, seed=, lr=, …")
     parser.add_argument("-m", "--multirun", action="store_true", help="run every combination of comma-separated values (Hydra multirun)")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved plan and what it will cost; train nothing")
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run and report; 3 when a single trial missed its target."""
     home: Path = arguments.home
-    overrides = [f"workload={arguments.workload}", *arguments.overrides]
+    overrides = [f"workload={','.join(map(adopt, arguments.workload.split(',')))}", *arguments.overrides]
     if arguments.multirun:
         from .multirun import run_all
 

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import unknown_name
-from ..registry import GROUPS, definition_path, names
+from ..errors import UnknownName, unknown_name
+from ..registry import GROUPS, definition_path, names, variant_names
 from .catalogue import describe, unmet_needs
 from .list_ import target_text
 from .output import print_json
@@ -28,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    groups = [group for group in GROUPS if arguments.name in names(group)]
+    groups = [group for group in GROUPS if _is_known(group, arguments.name)]
     if not groups:
-        raise unknown_name("name", arguments.name, {name for group in GROUPS for name in names(group)})
+        variants = {variant for name in names("workload") for variant in variant_names(name)}
+        raise unknown_name("name", arguments.name, {name for group in GROUPS for name in names(group)} | variants)
     resolved = {group: _resolved(group, arguments.name) for group in groups}
     if arguments.json:
         print_json(resolved)
@@ -43,6 +44,14 @@ def execute(arguments: argparse.Namespace) -> int:
             print(f"{key:<{width}}  {value}")
         print(f"\n# {definition_path(group, arguments.name)}, resolved\n{_yaml(content)}", end="")
     return 0
+
+
+def _is_known(group: str, name: str) -> bool:
+    try:
+        definition_path(group, name)
+    except UnknownName:
+        return False
+    return True
 
 
 def _resolved(group: str, name: str) -> dict[str, Any]:

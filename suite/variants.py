@@ -1,0 +1,64 @@
+"""Variants: workloads that differ from a base in one thing, and hidden ones that a seed draws after an entry is submitted.
+
+``configs/variant/BASE.yaml`` holds ``variants``, by name what is set otherwise than in the base, and ``hidden``, for each key that a hidden
+variant may change the values that it may take. No torch, no Hydra.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from .errors import ConfigError
+
+__all__ = ["CHANGED_WHEN_HIDDEN", "hidden_changes", "hidden_seed", "varied"]
+
+#: Keys that a hidden variant changes at once.
+CHANGED_WHEN_HIDDEN = 2
+
+
+def varied(base: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The definition of a variant: the base's with ``changes`` merged in, mapping by mapping.
+
+    Targets of the base say nothing about the variant: its ladder is provisional unless ``changes`` bring a ladder of their own.
+    """
+    ladder = {key: value for key, value in base["ladder"].items() if key not in ("status", "evidence_digest")}
+    found = _merged({**base, "ladder": ladder, "summary": f"{base['summary']}, varied"}, changes)
+    return {**found, "name": f"{base['name']}-{name}", "base": base["name"]}
+
+
+def hidden_seed(name: str) -> int | None:
+    """The seed in ``hidden12``; None for other names."""
+    found = re.fullmatch(r"hidden(0|[1-9]\d*)", name)
+    return int(found[1]) if found else None
+
+
+def hidden_changes(space: Mapping[str, list[Any]], base: str, seed: int) -> dict[str, Any]:
+    """What a hidden variant changes: two keys (one where there is only one) and a value for each, drawn from sha256 of base and seed.
+
+    ``space`` maps dotted keys (``model.activation``) to values that differ from the base's. Raises ``ConfigError`` when it is empty.
+    """
+    if not space or not all(space.values()):
+        raise ConfigError(f"workload {base}: there is nothing that a hidden variant could change")
+    drawn = sorted(space, key=lambda key: _number(base, seed, key))[:CHANGED_WHEN_HIDDEN]
+    changes: dict[str, Any] = {}
+    for key in drawn:
+        value = space[key][_number(base, seed, key, "value") % len(space[key])]
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        changes = _merged(changes, value)
+    chosen = ", ".join(f"{key} drawn" for key in sorted(drawn))
+    return {**changes, "summary": f"hidden variant of {base} by seed {seed}: {chosen}"}
+
+
+def _number(*parts: object) -> int:
+    return int.from_bytes(sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(one)
+    for key, value in other.items():
+        found[key] = _merged(found[key], value) if isinstance(value, Mapping) and isinstance(found.get(key), Mapping) else value
+    return found
