@@ -32,7 +32,7 @@ class Curated:
             inputs.pool.ids,
             {name: field.values for name, field in split.fields.items() if field.offsets is None},
             data_digest=split.digest,
-            label=inputs.task.label,
+            label=inputs.label,
             facts=inputs.dataset.facts,
         )
         self.dynamic = self._method if isinstance(self._method, DynamicMethod) else None

@@ -53,6 +53,11 @@ class Inputs:
         known = self.dataset.splits["train"].fields
         return (*self.task.fields, *(name for name in self.task.optional_fields if name in known))
 
+    @property
+    def label(self) -> str | None:
+        """The field that holds the class; None where the task has none or the data lack it."""
+        return self.task.label if self.task.label in self.pool.split.fields else None
+
     def training_loader(self, kind: Literal["auto", "ffcv", "torch"], seed: int, workers: int, batch_size: int) -> Loader:
         """A loader over the pool's split with the workload's augmentation, keyed by ``seed``; its chunks are whole batches."""
         return make_loader(kind, self.pool.split, self.fields, self.augmentation, seed=seed, workers=workers, batch_size=batch_size)
@@ -92,7 +97,7 @@ def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int,
         raise ConfigError(f"workload {workload.name}: task {workload.task!r} needs fields {absent}; {source.name} has {known}")
     everyone = np.arange(len(train), dtype=np.int64)
     if workload.data.validation_examples:
-        label = train.fields.get(task.label or "")
+        label = train.fields.get(task.label or "")  # cut in proportion where there are classes
         balanced = len(train) if label is None or label.kind is not FieldKind.INT else np.asarray(label.values)
         held_out = validation_ids(balanced, workload.data.validation_examples, workload.data.split_seed)
         pool, validation = Examples(train, np.setdiff1d(everyone, held_out)), Examples(train, held_out)

@@ -50,7 +50,7 @@ class ProxyTrainer:
         parts, seeds = self._assembly, derive_seeds(seed)
         pool_ids = parts.inputs.pool.ids
         trained_ids = pool_ids if subset is None else pool_ids[subset]
-        relabel = _Relabel(parts.inputs.task.label, pool_ids, labels)
+        relabel = _Relabel(parts.inputs.label, pool_ids, labels)
         history: list[ProxyEpoch] = []
 
         def order(epoch: int) -> tuple[np.ndarray, None]:

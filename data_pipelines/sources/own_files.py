@@ -96,7 +96,7 @@ def _labels(splits: Mapping[str, Columns], label: str, facts: dict[str, Any]) ->
     for split, column in columns.items():
         outside = np.setdiff1d(column, known)
         if outside.size:
-            raise DataError(f"own_files: {split} has the label {outside[0]!r}, which is none of the {len(known)} classes of train")
+            raise DataError(f"own_files: {split} has the label {outside[0].item()!r}, which is none of the {len(known)} classes of train")
         found[split] = {"label": Field(FieldKind.INT, np.searchsorted(known, column).astype(np.int64))}
     return found
 
