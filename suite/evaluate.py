@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from ..data_pipelines.loaders import Loader
 from .algorithm import Batch
 from .inputs import Examples, Inputs
 
-__all__ = ["Evaluator", "Measured"]
+__all__ = ["Evaluator", "Measured", "finite"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Measured:
     loss: float
     quality: float
     others: Mapping[str, float] = field(default_factory=dict)
+
+
+def finite(measures: Mapping[str, float]) -> dict[str, float]:
+    """Measures that are numbers: what a record may hold."""
+    return {name: value for name, value in measures.items() if math.isfinite(value)}
 
 
 @final

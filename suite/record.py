@@ -133,13 +133,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class Result:
-    """Quality at the end and, on the test split (never seen by an entry), at the hit of the main level and at the end."""
+    """Quality at the end and, on the test split (never seen by an entry), at the hit of the main level and at the end.
+
+    ``test_measures_at_hit`` and ``…_at_end``: what else the task reports on the test split, by name (``bleu``, ``auc``, ``psnr`` …).
+    """
 
     __pydantic_config__: ClassVar = STRICT
     final_quality: float | None = None
     final_loss: float | None = None
     test_quality_at_hit: float | None = None
     test_quality_at_end: float | None = None
+    test_measures_at_hit: Mapping[str, float] = field(default_factory=dict)
+    test_measures_at_end: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

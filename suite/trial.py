@@ -33,7 +33,7 @@ from .config import Plan
 from .curated import Curated
 from .curve import CurvePoint, crossings
 from .errors import NeedsUnmet, TimetrialError
-from .evaluate import Evaluator
+from .evaluate import Evaluator, finite
 from .flops import StepFlops
 from .inputs import Inputs, open_inputs
 from .proxy import ProxyTrainer
@@ -58,6 +58,7 @@ class _Progress:
     batch_size: int = 0
     train_loss: float | None = None
     test_at_hit: float | None = None
+    test_measures_at_hit: dict[str, float] = field(default_factory=dict)
     curve: list[CurvePoint] = field(default_factory=list)
 
 
@@ -237,7 +238,8 @@ class Trial:
                 return False
             reached = [workload.metric.reached(point.quality, workload.ladder.main) for point in progress.curve]
             if workload.metric.reached(measured.quality, workload.ladder.main) and not (reached and reached[-1]):
-                progress.test_at_hit = self.evaluator.measure(self.inputs.test).quality
+                on_test = self.evaluator.measure(self.inputs.test)
+                progress.test_at_hit, progress.test_measures_at_hit = on_test.quality, finite(on_test.others)
         point = CurvePoint(
             progress.examples,
             progress.steps,

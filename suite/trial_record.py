@@ -13,6 +13,7 @@ from . import machine
 from .clock import Bucket
 from .config import Plan
 from .curve import crossings
+from .evaluate import finite
 from .record import SCHEMA_VERSION, Cost, Entry, Origin, Record, Result, Selected, Status, TimeLedger, WorkloadIdentity, write_record
 from .schema import plain
 
@@ -84,15 +85,18 @@ def _entry(plan: Plan) -> Entry:
 
 def _result(trial: Trial, status: Status) -> Result:
     last = trial.progress.curve[-1] if trial.progress.curve else None
-    at_end = None
+    at_end, measures = None, dict[str, float]()
     if status in (Status.HIT, Status.MISSED):
         with trial.clock.bucket(Bucket.EVALUATE):
-            at_end = trial.evaluator.measure(trial.inputs.test).quality
+            measured = trial.evaluator.measure(trial.inputs.test)
+        at_end, measures = measured.quality, finite(measured.others)
     return Result(
         final_quality=None if last is None else last.quality,
         final_loss=None if last is None else last.loss,
         test_quality_at_hit=trial.progress.test_at_hit if status is Status.HIT else None,
         test_quality_at_end=at_end,
+        test_measures_at_hit=trial.progress.test_measures_at_hit if status is Status.HIT else {},
+        test_measures_at_end=measures,
     )
 
 

@@ -1,8 +1,10 @@
 """multi30k_transformer: a transformer that translates captions from German to English (stands for WMT).
 
-Data    Multi30k: 28,791 train, 1,014 validation, 1,000 test pairs, in 4,096 byte pairs learned from the training pairs.
+Data    Multi30k: 28,371 train, 1,014 validation, 1,000 test pairs, in 2,048 byte pairs learned from the training pairs.
 Model   Pre-norm encoder and decoder with learned positions; one table embeds both languages and, transposed, predicts the next token.
         Loss: label-smoothed cross-entropy per token. BLEU of greedy translations of test: sacrebleu, cased, its own tokens ("13a").
+Cost    734,592 parameters; 113 MFLOP and 160 bytes an example.
+Expect  token loss about 2.75 nats on validation after one pass, fifty seconds on two CPU cores.
 From    Vaswani et al., Attention Is All You Need (arXiv 1706.03762); Elliott et al., Multi30K (arXiv 1605.00459).
 """
 

@@ -1,9 +1,11 @@
 """news_gpt: a GPT on posts of 20 newsgroups, in byte pairs (stands for AlgoPerf's FineWeb-Edu language model).
 
-Data    20 Newsgroups by date: windows of 65 tokens of 11,114 posts, 2,048 byte pairs learned from them; validation: 200 held-out posts,
-        test: 400 later ones. The posts are never printed.
+Data    20 Newsgroups by date: windows of 65 tokens of 11,214 posts, 2,048 byte pairs learned from them; validation: 100 held-out posts,
+        test: 200 later ones. The posts are never printed.
 Model   Pre-norm transformer decoder with learned positions; the table that embeds tokens also predicts them. The quality is the
         perplexity per token; a token is 2.6 bytes in the mean.
+Cost    1,062,144 parameters; 428 MFLOP and 256 bytes an example.
+Expect  perplexity about 150 on validation after 20,000 windows, fifty seconds on two CPU cores.
 From    Radford et al., Language Models are Unsupervised Multitask Learners (2019); tied tables: Press and Wolf (arXiv 1608.05859).
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import normalize
 
 from timetrial.suite.algorithm import Batch
+from timetrial.suite.config import resolve
+from timetrial.suite.inputs import open_inputs
+from timetrial.suite.record import read_record
+from timetrial.suite.trial import run_trial
 from timetrial.tasks import (
     _contrastive,
     _ctc,
@@ -46,7 +51,7 @@ def batch(**fields):
 
 def nats(logits, right):
     """-log softmax, by hand."""
-    exponentials = [math.exp(float(x)) for x in logits]
+    exponentials = [math.exp(x) for x in torch.as_tensor(logits).tolist()]
     return -math.log(exponentials[right] / sum(exponentials))
 
 
@@ -261,7 +266,7 @@ def test_a_molecule_does_not_see_the_others_of_its_batch(molecules, network):
     together = molhiv_gnn.forward(network, molecules)
     alone = torch.cat([molhiv_gnn.forward(network, one(molecules, i)) for i in range(2)])
     torch.testing.assert_close(together, alone)
-    assert float(together[0]) != pytest.approx(float(together[1]), abs=1e-4)
+    assert together[0].item() != pytest.approx(together[1].item(), abs=1e-4)
 
 
 def test_the_order_of_atoms_does_not_matter(molecules, network):
@@ -377,3 +382,15 @@ def test_vit_loss_is_label_smoothed_cross_entropy():
     logits, label = torch.randn(3, 4), torch.tensor([0, 3, 1])
     by_hand = [0.9 * nats(row, int(k)) + 0.1 * sum(nats(row, j) for j in range(4)) / 4 for row, k in zip(logits, label, strict=True)]
     assert cifar10_vit.losses(logits, batch(label=label), {"label_smoothing": 0.1}).tolist() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_what_a_task_reports_beside_its_quality_stands_in_the_record(tmp_path):
+    plan = resolve(["workload=digits_mlp", "workload.budget.examples=8000", "workload.ladder.main=0.5", "loader=torch"])
+    inputs = open_inputs(plan.workload, tmp_path)
+
+    def slow(model, batches, facts):
+        return {"examples": float(sum(map(len, batches))), "nothing": math.nan}
+
+    record, folder = run_trial(plan, tmp_path, inputs=replace(inputs, task=replace(inputs.task, slow_measures=slow)))
+    assert record.result.test_measures_at_hit == record.result.test_measures_at_end == {"examples": 360.0}
+    assert read_record(folder)[0].result == record.result
