@@ -13,6 +13,7 @@ from ..suite.errors import RecordError
 from ..suite.files import object_digest
 from ..suite.record import Entry, Origin, Record, Status, WorkloadIdentity, read_record
 from ..suite.workload import Lens, ResultRule, TargetStatus, Tier
+from .states import Standing, Verdict, state_of
 from .statistics import Estimate, median, proportion
 
 __all__ = ["BOARD_SCHEMA_VERSION", "Board", "Rejected", "Row", "Section", "board", "read_folders"]
@@ -40,7 +41,8 @@ class Row:
 
     ``final_quality`` is on the validation split at the end of training, ``test_quality`` on the test split at the hit.
     ``settings_digest`` tells settings of one entry apart that differ in options, hyperparameters or source; ``label`` is the
-    entry's name, with the beginning of that digest where a section holds several settings of it.
+    entry's name, with the beginning of that digest where a section holds several settings of it, and its ``states`` (disputed,
+    superseded) in brackets.
     """
 
     label: str
@@ -57,6 +59,7 @@ class Row:
     final_quality: Estimate
     test_quality: Estimate
     record_ids: tuple[str, ...]
+    states: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,23 +101,26 @@ class Board:
         return sum(section.n for section in self.sections)
 
 
-def board(records: Sequence[Record], rejected: Sequence[Rejected] = ()) -> Board:
+def board(records: Sequence[Record], rejected: Sequence[Rejected] = (), states: Mapping[str, Verdict] | None = None) -> Board:
     """Build the board of some records.
 
     Records are compared only within a :class:`Section`; a seed counts once per entry (the trial started first), so repeats
-    of a lucky seed and dropped unlucky ones cannot move a number. ``rejected`` are records that could not even be read.
+    of a lucky seed and dropped unlucky ones cannot move a number. ``rejected`` are records that could not even be read, ``states``
+    what was said about published ones (:mod:`~timetrial.leaderboards.states`).
     """
-    counted, left_out = _countable(records)
+    said = {record.record_id: verdict for record in records if (verdict := state_of(record, states or {})) is not None}
+    withdrawn = [Rejected(i, verdict.text) for i, verdict in said.items() if verdict.state is Standing.WITHDRAWN]
+    counted, left_out = _countable([record for record in records if record.record_id not in {r.record_id for r in withdrawn}])
     sections: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in counted:
         sections[_section_key(record)].append(record)
     built = []
     for _, members in sorted(sections.items()):
-        rows, repeats = _rows(members)
+        rows, repeats = _rows(members, said)
         left_out.extend(repeats)
         built.append(Section(members[0].origin, _hardware(members[0]), members[0].workload, rows))
     order = sorted(built, key=lambda s: (s.origin, list(Tier).index(s.workload.tier), s.hardware_class, s.workload.identity, s.key))
-    return Board(tuple(order), tuple(sorted([*rejected, *left_out], key=lambda r: (r.record_id, r.reason))))
+    return Board(tuple(order), tuple(sorted([*rejected, *withdrawn, *left_out], key=lambda r: (r.record_id, r.reason))))
 
 
 def read_folders(folders: Iterable[Path]) -> tuple[list[tuple[Record, Curve]], list[Rejected]]:
@@ -199,7 +205,7 @@ def _hardware(item: Record | Section) -> str:
     return item.hardware_class or f"as stated by {item.origin.value}"
 
 
-def _rows(records: Sequence[Record]) -> tuple[tuple[Row, ...], list[Rejected]]:
+def _rows(records: Sequence[Record], said: Mapping[str, Verdict]) -> tuple[tuple[Row, ...], list[Rejected]]:
     """Rows of one section, fastest first, and the repeats of seeds."""
     entries: dict[tuple[str, ...], dict[int, Record]] = defaultdict(dict)
     repeats = []
@@ -213,7 +219,16 @@ def _rows(records: Sequence[Record]) -> tuple[tuple[Row, ...], list[Rejected]]:
     rows = [_row([by_seed[seed] for seed in sorted(by_seed)]) for by_seed in entries.values()]
     names = Counter(row.entry for row in rows)
     rows = [replace(row, label=f"{row.entry} ({row.settings_digest[:4]})") if names[row.entry] > 1 else row for row in rows]
-    return tuple(sorted(rows, key=_order)), repeats
+    return tuple(sorted((_marked(row, said) for row in rows), key=_order)), repeats
+
+
+def _marked(row: Row, said: Mapping[str, Verdict]) -> Row:
+    """The row with the states of its trials, also in its label."""
+    verdicts = [said[i] for i in row.record_ids if i in said]
+    if not verdicts:
+        return row
+    names = ", ".join(sorted({verdict.state for verdict in verdicts}))
+    return replace(row, label=f"{row.label} [{names}]", states=tuple(sorted({verdict.text for verdict in verdicts})))
 
 
 def _row(records: Sequence[Record]) -> Row:

@@ -19,7 +19,7 @@ from .boards import LENSES, Board, Row, Section
 from .plot import Plot, curves_plot
 from .statistics import MINIMUM_N
 
-__all__ = ["Whisker", "page", "render"]
+__all__ = ["SectionView", "Whisker", "page", "render", "section_views"]
 
 COLOURS = 10
 
@@ -35,7 +35,9 @@ class Whisker:
 
 
 @dataclass(frozen=True)
-class _SectionView:
+class SectionView:
+    """A section as a page shows it: its short name, a whisker a row, and its curves by lens."""
+
     section: Section
     label: str
     whiskers: tuple[Whisker | None, ...]
@@ -44,7 +46,7 @@ class _SectionView:
 
 def page(board: Board, curves: Mapping[str, Curve], title: str) -> str:
     """The whole page; the same board and curves give the same bytes."""
-    return render("board.html.j2", title=title, board=board, views=_views(board, curves), lenses=Lens)
+    return render("board.html.j2", title=title, board=board, views=section_views(board, curves), lenses=Lens)
 
 
 def render(template: str, **values: Any) -> str:
@@ -70,14 +72,15 @@ def _asset(name: str) -> Markup:
     return Markup(resources.files(__package__ or "").joinpath("site", name).read_text(encoding="utf-8"))
 
 
-def _views(board: Board, curves: Mapping[str, Curve]) -> list[_SectionView]:
+def section_views(board: Board, curves: Mapping[str, Curve]) -> list[SectionView]:
+    """All sections of a board with their plots; curves are by record id."""
     names = Counter(section.workload.identity for section in board.sections)
     views = []
     for section in board.sections:
         name = section.workload.identity
         plots = [curves_plot(section, curves, lens) for lens in LENSES]
         label = name if names[name] == 1 else f"{name} {section.hardware_class}"
-        views.append(_SectionView(section, label, _whiskers(section.rows), tuple(plot for plot in plots if plot is not None)))
+        views.append(SectionView(section, label, _whiskers(section.rows), tuple(plot for plot in plots if plot is not None)))
     return views
 
 

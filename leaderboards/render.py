@@ -62,7 +62,7 @@ def markdown(board: Board) -> str:
         lines += [f"### {section.workload.identity}", "", subtitle(section), ""]
         lines += [_markdown_row(head), _markdown_row([":--" if name in _LEFT else "--:" for name in _WIDE])]
         lines += [_markdown_row([_escape(_cells(row)[name]) for name in _WIDE]) for row in section.rows]
-        lines += ["", *(f"*{note}*  " for note in notes(section)), ""]
+        lines += ["", *(f"*{_escape(note)}*  " for note in notes(section)), ""]
     if board.rejected:
         lines += ["### Left out", "", *(f"- {_escape(r.record_id)}: {_escape(r.reason)}" for r in board.rejected), ""]
     return "\n".join(lines)
@@ -119,6 +119,7 @@ def notes(section: Section) -> list[str]:
         found.append(f"no interval below n = {MINIMUM_N}: {seeds}, so an order may be chance")
     if any(row.hits < row.n for row in section.rows):
         found.append("a missed trial counts as slower than every hit; the median is not known where half or more missed")
+    found += [f"{row.label}: {state}" for row in section.rows for state in row.states]
     return found
 
 

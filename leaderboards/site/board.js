@@ -103,3 +103,35 @@ function line(tag, text) {
   element.textContent = text;
   return element;
 }
+
+for (const section of document.querySelectorAll(".front")) {
+  const buttons = section.querySelectorAll("button[data-state]");
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      for (const table of section.querySelectorAll("div[data-state]")) table.hidden = table.dataset.state !== button.dataset.state;
+    });
+  }
+}
+
+for (const section of document.querySelectorAll(".levels")) {
+  const data = JSON.parse(section.querySelector("#levels").textContent);
+  const level = section.querySelector("#level");
+  const buttons = section.querySelectorAll("button[data-choice]");
+  const show = () => {
+    const state = section.querySelector('button[data-choice][aria-pressed="true"]').dataset.choice;
+    for (const row of section.querySelectorAll("tbody tr")) {
+      const [text, interval, value] = data.cells[state][Number(level.value)][Number(row.dataset.series)];
+      row.children[1].dataset.value = value ?? "";
+      row.children[1].firstElementChild.textContent = text;
+      row.children[2].textContent = interval;
+    }
+  };
+  level.addEventListener("change", show);
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      show();
+    });
+  }
+}

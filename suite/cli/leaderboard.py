@@ -14,6 +14,7 @@ from .output import console
 if TYPE_CHECKING:
     from ...leaderboards.boards import Board
     from ..curve import Curve
+    from ..record import Record
 
 HELP = "build, show or serve the leaderboard of your records"
 EXAMPLES = (
@@ -35,14 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store for --from mlflow (the one below --home)")
     parser.add_argument("--study", metavar="NAME", help="only the trials of this study")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where build writes (boards/all or boards/STUDY below --home)")
+    parser.add_argument("--reference", metavar="ENTRY", default="adamw", help="what headline scores are relative to (adamw)")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="also rewrite the generated region of this Markdown file")
     parser.add_argument("--port", type=int, default=8000, help="of serve, on this machine only")
     parser.add_argument("--json", action="store_true", help="print the board as JSON")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from ...leaderboards.render import json_text, terminal, write_board
+    from ...leaderboards.exports import with_region
+    from ...leaderboards.pages import write_site
+    from ...leaderboards.render import json_text, terminal
+    from ..files import write_text
 
-    board, curves = gather(arguments)
+    board, records, curves = gather(arguments)
     if arguments.json:
         print(json_text(board), end="")
     elif not (arguments.quiet and arguments.action != "show"):
@@ -50,15 +56,19 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         return 0
     folder = (arguments.out or arguments.home / "boards" / (arguments.study or "all")).absolute()
-    paths = write_board(board, curves, folder)
-    print(f"written: {', '.join(path.name for path in paths)} in {folder}", file=sys.stderr)
+    paths = write_site(board, records, curves, folder, arguments.reference)
+    print(f"written: {len(paths)} files, {folder / 'index.html'}", file=sys.stderr)
+    if arguments.readme is not None:
+        write_text(arguments.readme, with_region(_text(arguments.readme), board))
     return serve(folder, arguments.port) if arguments.action == "serve" else 0
 
 
-def gather(arguments: argparse.Namespace) -> tuple[Board, dict[str, Curve]]:
-    """The board that the flags ask for, and the curves of its records by id."""
+def gather(arguments: argparse.Namespace) -> tuple[Board, list[Record], dict[str, Curve]]:
+    """The board that the flags ask for, its records, and their curves by id."""
     from ...leaderboards.boards import Rejected, board, read_folders
+    from ...leaderboards.states import FILE_NAME, Verdict, read_states
 
+    states: dict[str, Verdict] = {}
     rejected: list[Rejected] = []
     if arguments.source == "mlflow":
         if arguments.records:
@@ -68,10 +78,21 @@ def gather(arguments: argparse.Namespace) -> tuple[Board, dict[str, Curve]]:
         uri = arguments.tracking_uri or default_uri(arguments.home)
         found = read_records(uri, on_rejected=lambda record_id, reason: rejected.append(Rejected(record_id, reason)))
     else:
-        found, rejected = read_folders(record_folders(arguments.records or [arguments.home / "records"], arguments.records is not None))
+        places = arguments.records or [arguments.home / "records"]
+        found, rejected = read_folders(record_folders(places, arguments.records is not None))
+        for place in places:
+            states |= read_states(place / FILE_NAME)
     if arguments.study is not None:
         found = [(record, curve) for record, curve in found if record.study == arguments.study]
-    return board([record for record, _ in found], rejected), {record.record_id: curve for record, curve in found}
+    records = [record for record, _ in found]
+    return board(records, rejected, states), records, {record.record_id: curve for record, curve in found}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise UserError(f"--readme {path}: {problem.strerror}") from None
 
 
 def record_folders(places: list[Path], must_exist: bool) -> list[Path]:

@@ -1,0 +1,214 @@
+"""The static site: front boards, a page a workload and entry, method notes and what was left out. It opens from a file.
+
+Every number that a switch can show is computed here by the same functions as everything else and written into the page; the script
+only chooses among them. The same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..suite.curve import Curve
+from ..suite.files import object_digest, write_text
+from ..suite.record import Record, Status
+from ..suite.workload import Lens
+from . import formats
+from .boards import Board, Row, Section, cost_to_target
+from .exports import latex, section_svg
+from .page import render, section_views
+from .plot import Plot, lines_plot
+from .render import csv_text, json_text, markdown, notes
+from .scores import MISS_MULTIPLE
+from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, median
+from .tracks import USES, FrontBoard, State, amortised, front_boards, states
+
+__all__ = ["level_table", "record_history", "runtime_ecdf", "write_site"]
+
+ECDF_POINTS = 80
+_BUCKETS = ("curate", "setup", "train", "evaluate", "log", "prepare")
+
+
+@dataclass(frozen=True)
+class HistoryStep:
+    """A moment when an entry became the fastest: its last needed trial's start, and how many times as fast as the one before."""
+
+    when: str
+    label: str
+    seconds: float
+    factor: float | None
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    """Median seconds of an entry's trials by bucket on one workload, and each as a share of all that was charged or free."""
+
+    section: Section
+    row: Row
+    seconds: Mapping[str, float]
+    records: tuple[Record, ...]
+
+
+def write_site(
+    board: Board, records: Sequence[Record], curves: Mapping[str, Curve], folder: Path, reference: str, title: str = "timetrial"
+) -> tuple[Path, ...]:
+    """Write all pages and forms of a board into a folder and return their paths; ``index.html`` is the front page.
+
+    ``reference`` is the entry that headline scores are relative to; without it on two core workloads there are no headlines.
+    """
+    by_id = {record.record_id: record for record in records}
+    entry_pages = {entry: f"entry/{_slug(entry)}.html" for entry in sorted({row.entry for s in board.sections for row in s.rows})}
+    shared = {"site": title, "board": board, "entry_pages": entry_pages, "lenses": Lens, "superseded": _superseded(board)}
+    fronts = front_boards(board, list(by_id.values()), reference)
+    pages = {
+        "index.html": render("front.html.j2", **shared, root="", title=title, fronts=fronts, views=[_front(f) for f in fronts]),
+        "method.html": render("method.html.j2", **shared, root="", title=f"How every number is made – {title}", constants=_constants()),
+        "rejected.html": render("rejected.html.j2", **shared, root="", title=f"Left out – {title}"),
+        "board.md": markdown(board),
+        "board.csv": csv_text(board),
+        "board.json": json_text(board),
+        "board.tex": latex(board),
+    }
+    for view in section_views(board, curves):
+        section = view.section
+        pages[f"svg/{section.key}.svg"] = section_svg(section)
+        pages[f"workload/{section.key}.html"] = render(
+            "workload.html.j2",
+            **shared,
+            root="../",
+            title=f"{view.label} – {title}",
+            view=view,
+            table=_level_json(section, by_id),
+            states=states(),
+            ecdf=runtime_ecdf(section, by_id),
+            history=record_history(section, by_id),
+            notes=notes(section),
+        )
+    ledgers = _ledgers(board, by_id)
+    for entry, name in entry_pages.items():
+        pages[name] = render("entry.html.j2", **shared, root="../", title=f"{entry} – {title}", entry=entry, ledgers=ledgers[entry])
+    for name, text in pages.items():
+        write_text(folder / name, text)
+    return tuple(folder / name for name in pages)
+
+
+def level_table(section: Section, records: Mapping[str, Record], state: State) -> dict[float, tuple[Estimate | None, ...]]:
+    """Median cost to every level of the ladder, one estimate a row of the section; None where the lens is not known."""
+    found: dict[float, tuple[Estimate | None, ...]] = {}
+    read = {i: amortised(records[i], state.uses) for row in section.rows for i in row.record_ids}
+    for level in section.workload.ladder.levels:
+        found[level] = tuple(_to_level([read[i] for i in row.record_ids], level, state.lens) for row in section.rows)
+    return found
+
+
+def runtime_ecdf(section: Section, records: Mapping[str, Record]) -> Plot | None:
+    """Share of (level, trial) pairs hit within so many charged seconds, one line a row (Hansen et al., 2021, runtime profiles)."""
+    costs = {
+        row.label: [
+            cost_to_target(records[i], Lens.CHARGED_SECONDS, level) for i in row.record_ids for level in section.workload.ladder.levels
+        ]
+        for row in section.rows
+    }
+    seen = [cost for found in costs.values() for cost in found if cost is not None]
+    if not seen or max(seen) <= 0:
+        return None
+    grid = np.linspace(0, max(seen), ECDF_POINTS)
+    lines = {
+        label: (np.searchsorted(np.sort([c for c in found if c is not None]), grid, side="right") / len(found)).tolist()
+        for label, found in costs.items()
+    }
+    return lines_plot("ecdf", "charged seconds", "share of levels hit, all trials", grid.tolist(), lines)
+
+
+def record_history(section: Section, records: Mapping[str, Record]) -> tuple[HistoryStep, ...]:
+    """The fastest entries in the order of their dates: an entry counts from the start of its last trial, with five trials or more."""
+    dated = []
+    for row in section.rows:
+        seconds = row.to_target.get(Lens.CHARGED_SECONDS)
+        if row.n >= MINIMUM_N and seconds is not None and seconds.value is not None:
+            dated.append((max(records[i].started_at or "" for i in row.record_ids), row.label, seconds.value))
+    steps: list[HistoryStep] = []
+    for when, label, value in sorted(dated):
+        if not steps or value < steps[-1].seconds:
+            steps.append(HistoryStep(when, label, value, steps[-1].seconds / value if steps else None))
+    return tuple(steps)
+
+
+def _to_level(records: Sequence[Record], level: float, lens: Lens) -> Estimate | None:
+    crossings = [None if record.status is Status.DIVERGED else record.crossing(level) for record in records]
+    costs = [cost_to_target(record, lens, level) for record in records]
+    hits = sum(c is not None and c.hit for c in crossings)
+    known = [cost for cost in costs if cost is not None]
+    return median(known, len(records) - hits) if len(known) == hits else None
+
+
+def _level_json(section: Section, records: Mapping[str, Record]) -> dict[str, Any]:
+    """What the switches of a workload's page choose among: by state and level, for each row its text, interval, value and hits."""
+    cells: dict[str, Any] = {}
+    for state in states():
+        write = formats.seconds if state.lens is Lens.CHARGED_SECONDS else formats.count
+        table = level_table(section, records, state)
+        cells[state.key] = [[_cell(estimate, write) for estimate in table[level]] for level in section.workload.ladder.levels]
+    ladder = section.workload.ladder
+    return {"levels": [f"{level:g}" for level in ladder.levels], "main": ladder.levels.index(ladder.main), "cells": cells}
+
+
+def _cell(estimate: Estimate | None, write: Any) -> list[Any]:
+    if estimate is None:
+        return ["–", "", None]
+    return ["missed" if estimate.value is None else write(estimate.value), formats.interval(estimate, write), estimate.value]
+
+
+def _front(front: FrontBoard) -> list[dict[str, Any]]:
+    """Headlines by state with the text of their intervals."""
+    return [
+        {
+            "state": state,
+            "rows": [
+                {
+                    "headline": h,
+                    "interval": "" if h.factor.interval is None or h.factor.interval.high is None
+                    else f"{h.factor.interval.low:.2f}x – {h.factor.interval.high:.2f}x",
+                    "rank": h.rank if front.claim and h.factor.interval is not None else None,
+                }
+                for h in found
+            ],
+        }
+        for state, found in front.headlines.items()
+    ]  # fmt: skip
+
+
+def _ledgers(board: Board, records: Mapping[str, Record]) -> dict[str, list[_Ledger]]:
+    found = defaultdict(list)
+    for section in board.sections:
+        for row in section.rows:
+            mine = tuple(records[i] for i in row.record_ids)
+            seconds = {b: float(np.median([r.time.wall_seconds.get(b, 0.0) for r in mine])) for b in _BUCKETS}
+            found[row.entry].append(_Ledger(section, row, {b: s for b, s in seconds.items() if s > 0}, mine))
+    return found
+
+
+def _superseded(board: Board) -> dict[str, str]:
+    """Keys of sections whose workload has a newer version on the same hardware, and that version."""
+    newest: dict[tuple[str, str], Section] = {}
+    for section in board.sections:
+        place = (section.workload.name, section.hardware_class)
+        if place not in newest or section.workload.version > newest[place].workload.version:
+            newest[place] = section
+    latest = {s.key: newest[s.workload.name, s.hardware_class].workload for s in board.sections}
+    return {s.key: latest[s.key].identity for s in board.sections if latest[s.key].version > s.workload.version}
+
+
+def _constants() -> dict[str, float | int]:
+    return {"confidence": CONFIDENCE, "draws": DRAWS, "minimum_n": MINIMUM_N, "miss_multiple": MISS_MULTIPLE, "uses": USES}
+
+
+def _slug(entry: str) -> str:
+    """A file name for an entry: readable, and no two entries share one."""
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', entry).strip('-.')[:60]}-{object_digest(entry)[:6]}"

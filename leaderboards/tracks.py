@@ -1,0 +1,149 @@
+"""Front boards: one a track, tier and hardware class, each a headline score over its core workloads against the reference.
+
+Core workloads are those of a tier that rank (frozen targets) and that the reference was measured on. As long as fewer than two are
+frozen, the provisional ones are shown instead, without ranks: a measurement, no claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from ..suite.errors import RecordError
+from ..suite.record import Record
+from ..suite.workload import Lens, Tier
+from .boards import LENSES, Board, Section, board
+from .cells import Field, Pin, field
+from .scores import Headline, headlines
+
+__all__ = ["USES", "FrontBoard", "State", "Track", "amortised", "front_boards", "states"]
+
+USES = 10
+"""Over how many trainings *amortised* spreads the cost of a selection."""
+FEWEST_WORKLOADS = 2
+
+
+class Track(StrEnum):
+    """What a board compares: algorithms on all data, curation methods under the reference's algorithm, or both together."""
+
+    TRAINING = "training algorithms"
+    CURATION = "curation methods"
+    MATRIX = "algorithm x curation"
+
+
+@dataclass(frozen=True)
+class State:
+    """A way to read a board: a lens, and over how many uses the cost of a selection is spread (1: charged in full)."""
+
+    lens: Lens
+    uses: int = 1
+
+    @property
+    def key(self) -> str:
+        """``charged_seconds``, ``charged_seconds-10``, ``examples`` …"""
+        return self.lens.value if self.uses == 1 else f"{self.lens.value}-{self.uses}"
+
+    @property
+    def title(self) -> str:
+        """For a button."""
+        if self.lens is not Lens.CHARGED_SECONDS:
+            return {Lens.EXAMPLES: "examples", Lens.FLOPS: "FLOPs"}.get(self.lens, self.lens.value)
+        return "seconds, selection included" if self.uses == 1 else f"seconds, selection amortised over {self.uses} uses"
+
+
+@dataclass(frozen=True)
+class FrontBoard:
+    """Headlines of one track. ``claim`` is False where targets are provisional: then ``rank`` says nothing and is not shown."""
+
+    track: Track
+    tier: Tier
+    hardware_class: str
+    reference: str
+    workloads: tuple[str, ...]
+    claim: bool
+    headlines: Mapping[State, tuple[Headline, ...]]
+
+
+def states() -> tuple[State, ...]:
+    """The switches of a board, in order."""
+    return (State(Lens.CHARGED_SECONDS), State(Lens.CHARGED_SECONDS, USES), *(State(lens) for lens in LENSES[1:]))
+
+
+def amortised(record: Record, uses: int) -> Record:
+    """The record as if the cost of its selection were shared by ``uses`` trainings.
+
+    Only a selection made once before training can be used again: methods that decide while training keep their full cost.
+    """
+    saved = record.time.wall_seconds.get("curate", 0.0) * (1 - 1 / uses)
+    if record.selected is None or not saved:
+        return record
+    lens = Lens.CHARGED_SECONDS
+    crossings = tuple(replace(c, cost={**c.cost, lens: c.cost[lens] - saved}) if lens in c.cost else c for c in record.crossings)
+    time = replace(record.time, charged_seconds=record.time.charged_seconds - saved)
+    return replace(record, crossings=crossings, time=time)
+
+
+def front_boards(of: Board, records: Sequence[Record], reference: str) -> tuple[FrontBoard, ...]:
+    """All front boards that have at least two core workloads and an entry beside the reference.
+
+    ``reference`` is an entry's name; its trials among ``records`` are what every factor is relative to.
+    """
+    found = []
+    places = sorted({(list(Tier).index(s.workload.tier), s.hardware_class) for s in of.sections if s.origin == "native"})
+    for tier_index, hardware in places:
+        tier = list(Tier)[tier_index]
+        here = [s for s in of.sections if s.workload.tier is tier and s.hardware_class == hardware and s.origin == "native"]
+        pinned, core, claim = _pin(here, reference, hardware)
+        if len(core) < FEWEST_WORKLOADS:
+            continue
+        fields = _fields(of, records, pinned, core)
+        for track, names in _tracks(core, reference).items():
+            by_state = {state: headlines(_of(scored, names)) for state, scored in fields.items()}
+            if len(names) > 1:
+                found.append(FrontBoard(track, tier, hardware, reference, tuple(s.workload.identity for s in core), claim, by_state))
+    return tuple(found)
+
+
+def _of(of: Field, names: set[str]) -> Field:
+    return replace(of, entries={entry: cells for entry, cells in of.entries.items() if entry in names})
+
+
+def _pin(sections: Sequence[Section], reference: str, hardware: str) -> tuple[Pin, list[Section], bool]:
+    """The reference's trials on the core workloads, one section a workload: the one with most of them."""
+    trials: dict[str, tuple[Section, tuple[str, ...]]] = {}
+    ranking = [s for s in sections if s.workload.ranked]
+    frozen = [s for s in ranking if s.ranked and any(row.entry == reference for row in s.rows)]
+    claim = len(frozen) >= FEWEST_WORKLOADS
+    for section in frozen if claim else ranking:
+        rows = sorted((row for row in section.rows if row.entry == reference), key=lambda row: (-row.n, row.record_ids))
+        known = trials.get(section.workload.identity)
+        if rows and (known is None or rows[0].n > len(known[1])):
+            trials[section.workload.identity] = (section, rows[0].record_ids)
+    core = [trials[identity][0] for identity in sorted(trials)]
+    return Pin("all reference trials", hardware, {identity: ids for identity, (_, ids) in trials.items()}), core, claim
+
+
+def _fields(of: Board, records: Sequence[Record], pinned: Pin, core: Sequence[Section]) -> dict[State, Field]:
+    """One field a state; a lens that the reference's records lack is left out."""
+    found = {}
+    chosen = replace(of, sections=tuple(core))
+    wanted = {i for section in core for row in section.rows for i in row.record_ids}
+    mine = [record for record in records if record.record_id in wanted]
+    for state in states():
+        spread = mine if state.uses == 1 else [amortised(record, state.uses) for record in mine]
+        try:
+            found[state] = field(chosen if state.uses == 1 else board(spread), spread, pinned, lens=state.lens)
+        except RecordError:
+            continue  # nothing can be scored in a lens that no reference trial carries
+    return found
+
+
+def _tracks(core: Sequence[Section], reference: str) -> dict[Track, set[str]]:
+    """Entries by track; the reference is in each."""
+    rows = [row for section in core for row in section.rows]
+    algorithm = next(row.algorithm for row in rows if row.entry == reference)
+    plain = {row.entry for row in rows if row.curation == "all"}
+    curated = {row.entry for row in rows if row.algorithm == algorithm}
+    both = {row.entry for row in rows} if len({row.algorithm for row in rows if row.curation != "all"}) > 1 else set()
+    return {Track.TRAINING: plain | {reference}, Track.CURATION: curated | {reference}, Track.MATRIX: both | {reference}}
