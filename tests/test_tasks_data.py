@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from timetrial.data_pipelines.batcher import Batcher
+from timetrial.suite.algorithm import Batch
 from timetrial.suite.assembly import Assembly
 from timetrial.suite.config import resolve
-from timetrial.suite.inputs import open_inputs
+from timetrial.suite.inputs import open_inputs, prepare_inputs
 from timetrial.suite.registry import names
 from timetrial.suite.seeds import derive_seeds
+from timetrial.suite.trial import run_trial
 
 pytestmark = [
     pytest.mark.data,
@@ -59,8 +61,6 @@ def test_initial_weights_are_a_function_of_the_seed(assembly):
 
 
 def test_losses_are_one_finite_number_an_example_and_every_weight_learns(assembly):
-    from timetrial.suite.algorithm import Batch
-
     model = assembly.model(0)
     fields = batch_of(assembly, "torch")
     losses = assembly.losses(model)(Batch(torch.arange(8), fields))
@@ -82,3 +82,15 @@ def test_no_split_is_empty_and_no_training_example_is_held_out(assembly):
     assert min(len(inputs.pool), len(inputs.validation), len(inputs.test)) > 0
     if inputs.validation.split is inputs.pool.split:
         assert np.intersect1d(inputs.pool.ids, inputs.validation.ids).size == 0
+
+
+COVERING = {"ctr_dlrm", "emoji_clip", "molhiv_gnn", "speech_lstm"}  # rows, pictures with text, graphs, sound; the others take longer
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in COVERING else pytest.mark.slow) for name in WORKLOADS])
+def test_a_smoke_run_goes_from_data_to_record(name, prepared_home, tmp_path):
+    (tmp_path / "data").symlink_to(prepared_home / "data")
+    prepare_inputs(resolve([f"workload={name}"]).workload, prepared_home)
+    record, _ = run_trial(resolve([f"workload={name}", "loader=torch"]), tmp_path, smoke=True)
+    assert record.status == "smoke", record.status_reason
+    assert np.isfinite(record.result.final_quality)
