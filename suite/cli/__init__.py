@@ -32,6 +32,8 @@ VERBS = MappingProxyType(
         "study": "study",
         "leaderboard": "leaderboard",
         "compare": "compare",
+        "verify": "verify",
+        "pack": "pack",
         "mirror": "mirror",
         "import": "import_",
         "doctor": "doctor",

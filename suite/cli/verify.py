@@ -1,0 +1,84 @@
+"""``timetrial verify``: recompute records from their evidence, and run trials again."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from .output import print_json
+
+if TYPE_CHECKING:
+    from ..verify import Check
+
+HELP = "recompute records from their evidence; --rerun trains again"
+EXAMPLES = (
+    "timetrial verify ~/.timetrial/records",
+    "timetrial verify ~/.timetrial/records/digits_mlp-adamw-all-s0-*",
+    "timetrial verify RECORD --rerun",
+    "timetrial verify pack.zip --json",
+)
+_MARKS = {True: "ok", False: "FAILED", None: "not decided"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of ``verify``."""
+    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="record folders, folders of them, or packs")
+    parser.add_argument("--rerun", action="store_true", help="train each trial again and compare the curves (data from --home)")
+    parser.add_argument("--run-code", action="store_true", help="let --rerun execute code that is not timetrial's own")
+    parser.add_argument("--json", action="store_true", help="every check as JSON")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Print every check; exit 1 when one failed."""
+    from tempfile import TemporaryDirectory
+
+    from ..pack import unpack
+    from .leaderboard import record_folders
+
+    with TemporaryDirectory() as scratch:
+        places = []
+        for number, place in enumerate(arguments.records):
+            if place.suffix == ".zip":
+                unpack(place, Path(scratch) / str(number))
+                places.append(Path(scratch) / str(number))
+            elif not place.is_dir():
+                raise UserError(f"no such record folder or pack: {place}")
+            else:
+                places.append(place)
+        folders = sorted(record_folders(places, must_exist=True))
+        if not folders:
+            raise UserError("no record folder in what was given")
+        checks = _checks(folders, arguments)
+    failed = sum(check.passed is False for check in checks)
+    open_ = sum(check.passed is None for check in checks)
+    if arguments.json:
+        print_json({"schema_version": 1, "records": len(folders), "failed": failed, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            if not (arguments.quiet and check.passed):
+                print(f"{_MARKS[check.passed]:<12}{check.subject}: {check.name}: {check.detail}")
+        print(f"{len(folders)} records, {len(checks)} checks, {failed} failed, {open_} not decided")
+    return 1 if failed else 0
+
+
+def _checks(folders: list[Path], arguments: argparse.Namespace) -> list[Check]:
+    from ..errors import RecordError
+    from ..record import read_record
+    from ..verify import rerun, verify_folder, verify_set
+
+    checks, read = [], []
+    for folder in folders:
+        checks += verify_folder(folder)
+        try:
+            read.append((*read_record(folder), folder))
+        except RecordError:
+            continue  # verify_folder has said so
+    checks += verify_set([record for record, _, _ in read])
+    if arguments.rerun:
+        others = [record for record, _, _ in read]
+        for record, curve, folder in read:
+            checks += rerun(record, curve, folder, arguments.home, run_code=arguments.run_code, others=others)
+    return checks
