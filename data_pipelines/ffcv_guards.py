@@ -54,6 +54,7 @@ def _harmless_import() -> Iterator[None]:
 try:
     with _harmless_import():
         from ffcv.loader import Loader, OrderOption
+        from ffcv.memory_managers.os_cache import OSCacheManager
         from ffcv.pipeline import PipelineSpec
         from ffcv.pipeline.compiler import Compiler
         from ffcv.pipeline.operation import Operation
@@ -75,8 +76,16 @@ def _compile(code: Callable[..., Any], signature: Any = None) -> Callable[..., A
     return compiled
 
 
+def _state_type(manager: OSCacheManager) -> numba.types.Type:
+    """FFCV's own sets ``mutable = False`` on ``uint8[::1]``, which numba shares in the whole process: every function that was compiled for
+    such arrays is then listed twice under one key, and the next compilation that walks that list never ends."""
+    pointers = numba.types.Array(numba.types.uint64, 1, "C")
+    return numba.types.Tuple([numba.types.Array(numba.types.uint8, 1, "C", readonly=True), pointers, pointers])
+
+
 Compiler.set_num_threads = _set_num_threads
 Compiler.compile = _compile
+OSCacheManager.state_type = property(_state_type)
 
 
 class _Decoder(Operation):  # type: ignore[misc]

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -361,6 +362,18 @@ def test_memory_that_is_dropped_is_used_again(split):
     with TorchLoader(split, ["vector"], chunk_size=COUNT) as loader:
         places = {next(loader.serve(np.arange(COUNT), epoch)).fields["vector"].data_ptr() for epoch in range(20)}
     assert len(places) <= 2
+
+
+@pytest.mark.ffcv
+def test_opening_a_file_with_ffcv_leaves_the_types_of_numba_alone(split):
+    """FFCV makes numba's one type of uint8 arrays read-only, after which compiling a function for both kinds may never end."""
+    with FfcvLoader(split, ["image"]) as loader:
+        served(loader, np.arange(COUNT))
+    from ffcv.memory_managers.os_cache import OSCacheManager
+
+    shared = numba.types.uint8[::1]
+    assert isinstance(OSCacheManager.state_type.fget(None), numba.types.BaseTuple)
+    assert shared.mutable and shared.name == "array(uint8, 1d, C)"
 
 
 @pytest.mark.ffcv
