@@ -24,6 +24,7 @@ from .boards import Board, Row, Section, cost_to_target
 from .exports import latex, section_svg
 from .page import render, section_views
 from .plot import Plot, lines_plot
+from .prediction import predictions
 from .render import csv_text, json_text, markdown, notes
 from .scores import MISS_MULTIPLE
 from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, median
@@ -70,6 +71,9 @@ def write_site(
         "index.html": render("front.html.j2", **shared, root="", title=title, fronts=fronts, views=[_front(f) for f in fronts]),
         "method.html": render("method.html.j2", **shared, root="", title=f"How every number is made – {title}", constants=_constants()),
         "rejected.html": render("rejected.html.j2", **shared, root="", title=f"Left out – {title}"),
+        "prediction.html": render(
+            "prediction.html.j2", **shared, root="", title=f"Does nano predict? – {title}", cells=predictions(board, by_id, fronts)
+        ),
         "board.md": markdown(board),
         "board.csv": csv_text(board),
         "board.json": json_text(board),

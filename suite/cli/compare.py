@@ -143,8 +143,8 @@ def _print(duel: Duel, difference: float | None) -> None:
         print("Overall is the geometric mean over these workloads; its interval is about other seeds, not about other workloads.")
     if not duel.ranked:
         print("Targets are provisional or the workload is never ranked: this is a measurement, not a claim for a board.")
-    for line in duel.absent:
-        print(f"left out: {line}")
+    for missing_side in duel.absent:
+        print(f"left out: {missing_side}")
 
 
 def _json(duel: Duel, difference: float | None) -> dict[str, Any]:
