@@ -1,7 +1,8 @@
 """One clock for training algorithms and for data.
 
 ``timetrial.run("cifar10_cnn", algorithm="adamw", curation="random", keep_fraction=0.5, seed=0)`` gives a :class:`Record`,
-``timetrial.records(home)`` those made earlier, ``timetrial.board(records)`` the table that compares them.
+``timetrial.records(home)`` those made earlier, ``timetrial.board(records)`` the table that compares them;
+``timetrial.curate(data, "near_dedup")`` prunes or deduplicates one's own data.
 
 Names are loaded on first use: ``import timetrial`` alone imports neither torch nor anything else that is slow.
 """
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .suite.algorithm import Batch, Problem, StepReport, TrainingAlgorithm
-    from .suite.api import board, records, run
+    from .suite.api import board, curate, records, run
     from .suite.errors import TimetrialError
     from .suite.record import Record, Status, read_record
     from .suite.workload import Workload
@@ -31,6 +32,7 @@ __all__ = [
     "Workload",
     "__version__",
     "board",
+    "curate",
     "read_record",
     "records",
     "run",
@@ -46,6 +48,7 @@ _HOMES = {
     "TrainingAlgorithm": "suite.algorithm",
     "Workload": "suite.workload",
     "board": "suite.api",
+    "curate": "suite.api",
     "read_record": "suite.record",
     "records": "suite.api",
     "run": "suite.api",

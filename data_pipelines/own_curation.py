@@ -15,7 +15,7 @@ import numpy as np
 from ..suite.clock import Bucket, Clock
 from ..suite.config import CurationDefinition, instantiate
 from ..suite.errors import ConfigError, NeedsUnmet
-from ..suite.files import atomic_path, write_json, write_text
+from ..suite.files import atomic_path, object_digest, write_json, write_text
 from ..suite.registry import definition, names
 from ..suite.schema import build
 from .curation.context import make_context
@@ -23,7 +23,7 @@ from .curation.interface import CurationMethod, DynamicMethod, Selection, curate
 from .curation.selection import Cost, kept_count
 from .own_data import OwnData
 
-__all__ = ["Curated", "curate_own_data", "usable_methods", "write_curated"]
+__all__ = ["Curated", "curate_own_data", "own_scratch", "usable_methods", "write_curated"]
 
 STREAMING = ("all", "random", "random_score", "exact_dedup", "near_dedup")  # hold no vectors of the whole pool in memory
 
@@ -66,6 +66,11 @@ class Curated:
             "peak_memory_bytes": self.peak_memory_bytes,
             "provenance": dict(self.selection.provenance),
         }
+
+
+def own_scratch(home: Path, source: Path, side: int) -> Path:
+    """The folder below ``home`` that holds what can be taken up again for this input at this picture size."""
+    return home / "curate" / object_digest([str(source), side])[:16]
 
 
 def usable_methods() -> tuple[str, ...]:

@@ -14,9 +14,10 @@ from .record import Record, read_record
 from .registry import adopt
 
 if TYPE_CHECKING:
+    from ..data_pipelines.own_curation import Curated
     from ..leaderboards.boards import Board
 
-__all__ = ["board", "records", "run"]
+__all__ = ["board", "curate", "records", "run"]
 
 
 def run(
@@ -54,6 +55,38 @@ def records(home: str | os.PathLike[str] | None = None) -> list[tuple[Record, tu
     """All records below ``home`` with their curves, oldest first. ``RecordError`` names the first that cannot be trusted."""
     folders = sorted(path.parent for path in (home_folder(home) / "records").glob("*/record.json"))
     return sorted((read_record(Path(folder)) for folder in folders), key=lambda pair: (pair[0].started_at or "", pair[0].record_id))
+
+
+def curate(
+    data: str | os.PathLike[str],
+    method: str = "near_dedup",
+    *,
+    keep_fraction: float = 1.0,
+    seed: int = 0,
+    column: str | None = None,
+    side: int = 32,
+    memory_bytes: int = 4 * 2**30,
+    out: str | os.PathLike[str] | None = None,
+    home: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Curated:
+    """Prune or deduplicate one's own data: a folder of pictures or of ``.npy`` shards, a ``.npy`` of vectors, a file of texts.
+
+    ``options`` are the method's and its embedder's; ``column`` names the column of texts, ``side`` the pixels at which pictures are
+    compared. What ``timetrial curate`` writes is written to the folder ``out`` if given; intermediate results stay below ``home``, so
+    that a second call resumes. Raises ``UserError`` for data or names that are wrong, ``DataError`` for data that cannot be read, and
+    ``NeedsUnmet`` for methods that need labels or a model.
+    """
+    from ..data_pipelines.own_curation import curate_own_data, own_scratch, write_curated
+    from ..data_pipelines.own_data import read_own_data
+
+    source = Path(data).expanduser().absolute()
+    scratch = own_scratch(home_folder(home), source, side)
+    own = read_own_data(source, scratch, column=column, side=side)
+    result = curate_own_data(own, method, keep_fraction, options=options, seed=seed, scratch=scratch, memory_bytes=memory_bytes)
+    if out is not None:
+        write_curated(result, Path(out).expanduser().absolute())
+    return result
 
 
 def board(of: Iterable[Record]) -> Board:

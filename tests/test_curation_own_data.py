@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from types import MappingProxyType
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+import timetrial
 from timetrial.data_pipelines.curation.selection import Selection
 from timetrial.data_pipelines.own_curation import curate_own_data, usable_methods, write_curated
 from timetrial.data_pipelines.own_data import read_own_data
@@ -45,7 +45,6 @@ def paint(folder, count=30, copies=6):
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "VERBS", MappingProxyType({**cli.VERBS, "curate": "curate"}))
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
@@ -261,6 +260,22 @@ def test_the_command_prints_json(command, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["kept"], told["options"]["clusters"]) == (100, 4)
     assert (tmp_path / "v-curated" / "ids.npy").exists()
+
+
+def test_the_function_does_what_the_command_does(command, tmp_path):
+    np.save(tmp_path / "v.npy", vectors())
+    assert command("v.npy", "threshold=0.97", "--quiet") == 0
+    result = timetrial.curate("v.npy", "near_dedup", threshold=0.97, home=tmp_path / "home", out=tmp_path / "own")
+    assert result.selection.ids.tolist() == np.load(tmp_path / "v-curated" / "ids.npy").tolist() == list(range(360))
+    assert (tmp_path / "own" / "ids.npy").read_bytes() == (tmp_path / "v-curated" / "ids.npy").read_bytes()
+
+
+def test_the_function_refuses_what_the_command_refuses(tmp_path):
+    np.save(tmp_path / "v.npy", vectors())
+    with pytest.raises(UnknownName, match="did you mean 'prototypes'"):
+        timetrial.curate(tmp_path / "v.npy", "prototype", home=tmp_path / "home")
+    with pytest.raises(UserError, match="no such file"):
+        timetrial.curate(tmp_path / "missing.npy", home=tmp_path / "home")
 
 
 @pytest.mark.parametrize(

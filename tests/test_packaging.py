@@ -37,7 +37,7 @@ choose_torch, system_packages = script("choose_torch"), script("system_packages"
 
 
 def test_every_public_name_is_there():
-    assert {"run", "board", "Record", "TimetrialError", "TrainingAlgorithm", "__version__"} <= set(timetrial.__all__)
+    assert {"run", "board", "curate", "Record", "TimetrialError", "TrainingAlgorithm", "__version__"} <= set(timetrial.__all__)
     for name in timetrial.__all__:
         assert getattr(timetrial, name) is not None
     assert set(timetrial.__all__) <= set(dir(timetrial))
@@ -70,7 +70,8 @@ def test_the_licence_is_the_whole_apache_licence():
 
 
 def test_extras_are_the_promised_ones():
-    assert set(PROJECT["optional-dependencies"]) == {"ffcv", "gpu", "slurm", "ray", "dev"}
+    # beside the five of the stack: PostgreSQL under MLflow, and the libraries of two deduplication methods
+    assert set(PROJECT["optional-dependencies"]) == {"ffcv", "gpu", "slurm", "ray", "dev", "server", "dedup"}
     assert "ffcv==1.0.2" in PROJECT["optional-dependencies"]["ffcv"]
 
 

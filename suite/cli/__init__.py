@@ -30,6 +30,7 @@ VERBS = MappingProxyType(
         "prepare": "prepare",
         "run": "run",
         "study": "study",
+        "curate": "curate",
         "leaderboard": "leaderboard",
         "compare": "compare",
         "verify": "verify",

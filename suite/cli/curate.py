@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from ..errors import UserError
-from ..files import object_digest
 from .output import console, print_json
 
 HELP = "prune or deduplicate your own pictures, texts or vectors"
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from ...data_pipelines.own_curation import curate_own_data, write_curated
+    from ...data_pipelines.own_curation import curate_own_data, own_scratch, write_curated
     from ...data_pipelines.own_data import read_own_data
     from ..files import write_text
     from .curate_page import curate_page
@@ -50,7 +49,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UserError(f"--side: expected at least 1 pixel, given {arguments.side}")
     source = arguments.input.expanduser().absolute()
     out = (arguments.out or Path(f"{source.stem}-curated")).expanduser().absolute()
-    scratch = arguments.home / "curate" / object_digest([str(source), arguments.side])[:16]
+    scratch = own_scratch(arguments.home, source, arguments.side)
     with progress(quiet=arguments.quiet) as report:
         data = read_own_data(source, scratch, column=arguments.column, side=arguments.side, on_progress=report)
         result = curate_own_data(
