@@ -24,7 +24,7 @@ from .boards import Board, Row, Section, cost_to_target
 from .exports import latex, section_svg
 from .page import render, section_views
 from .plot import Plot, lines_plot
-from .prediction import predictions
+from .prediction import horizon_of, predictions
 from .render import csv_text, json_text, markdown, notes
 from .scores import MISS_MULTIPLE
 from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, median
@@ -68,7 +68,9 @@ def write_site(
     shared = {"site": title, "board": board, "entry_pages": entry_pages, "lenses": Lens, "superseded": _superseded(board)}
     fronts = front_boards(board, list(by_id.values()), reference)
     pages = {
-        "index.html": render("front.html.j2", **shared, root="", title=title, fronts=fronts, views=[_front(f) for f in fronts]),
+        "index.html": render(
+            "front.html.j2", **shared, root="", title=title, fronts=fronts, marks=_marks(board), views=[_front(f) for f in fronts]
+        ),
         "method.html": render("method.html.j2", **shared, root="", title=f"How every number is made – {title}", constants=_constants()),
         "rejected.html": render("rejected.html.j2", **shared, root="", title=f"Left out – {title}"),
         "prediction.html": render(
@@ -160,7 +162,13 @@ def _level_json(section: Section, records: Mapping[str, Record]) -> dict[str, An
         table = level_table(section, records, state)
         cells[state.key] = [[_cell(estimate, write) for estimate in table[level]] for level in section.workload.ladder.levels]
     ladder = section.workload.ladder
-    return {"levels": [f"{level:g}" for level in ladder.levels], "main": ladder.levels.index(ladder.main), "cells": cells}
+    horizons = [horizon_of(records[row.record_ids[0]]) for row in section.rows]
+    return {
+        "horizons": horizons,
+        "levels": [f"{level:g}" for level in ladder.levels],
+        "main": ladder.levels.index(ladder.main),
+        "cells": cells,
+    }
 
 
 def _cell(estimate: Estimate | None, write: Any) -> list[Any]:
@@ -196,6 +204,14 @@ def _ledgers(board: Board, records: Mapping[str, Record]) -> dict[str, list[_Led
             seconds = {b: float(np.median([r.time.wall_seconds.get(b, 0.0) for r in mine])) for b in _BUCKETS}
             found[row.entry].append(_Ledger(section, row, {b: s for b, s in seconds.items() if s > 0}, mine))
     return found
+
+
+def _marks(board: Board) -> dict[str, tuple[str, ...]]:
+    """States of entries, wherever one of their trials has one."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in (row for section in board.sections for row in section.rows):
+        found[row.entry].update(row.states)
+    return {entry: tuple(sorted(states)) for entry, states in found.items()}
 
 
 def _superseded(board: Board) -> dict[str, str]:

@@ -22,7 +22,7 @@ from .boards import Board, Section, cost_to_target
 from .statistics import CONFIDENCE, MINIMUM_N, Estimate, Interval
 from .tracks import FrontBoard, State, Track
 
-__all__ = ["Agreement", "agreement", "predictions", "rank_agreement"]
+__all__ = ["Agreement", "agreement", "horizon_of", "predictions", "rank_agreement"]
 
 FEWEST_ENTRIES = 3
 
@@ -99,7 +99,7 @@ def _horizons(section: Section, records: Mapping[str, Record]) -> list[Agreement
     for row in section.rows:
         for record in (records[i] for i in row.record_ids):
             if record.result.final_quality is not None and record.status in (Status.HIT, Status.MISSED):
-                by_horizon[_horizon(record)][row.entry].append(sign * record.result.final_quality)
+                by_horizon[horizon_of(record)][row.entry].append(sign * record.result.final_quality)
     scores = {horizon: {e: float(np.median(v)) for e, v in found.items()} for horizon, found in by_horizon.items()}
     return [
         agreement("horizons", f"{_name(section)}: {a:g} and {b:g} of the budget", scores[a], scores[b])
@@ -107,7 +107,8 @@ def _horizons(section: Section, records: Mapping[str, Record]) -> list[Agreement
     ] or [Agreement("horizons", _name(section), 0, None)]
 
 
-def _horizon(record: Record) -> float:
+def horizon_of(record: Record) -> float:
+    """The fraction of the budget that a trial's algorithm was told to stretch over."""
     return float(record.entry.algorithm_options.get("horizon") or 1.0)
 
 

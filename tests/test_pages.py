@@ -16,6 +16,7 @@ from timetrial.leaderboards.states import Standing, Verdict, read_states
 from timetrial.leaderboards.tracks import State, Track, amortised, front_boards, states
 from timetrial.suite.cli import main
 from timetrial.suite.errors import RecordError, UserError
+from timetrial.suite.files import file_digest
 from timetrial.suite.record import write_record
 from timetrial.suite.workload import Lens
 
@@ -112,6 +113,22 @@ def test_switching_level_and_lens_shows_what_the_functions_give(tab, site):
             expected = [None if e is None or e.value is None else e.value for e in table[level]]
             values = [value for _, value in shown(tab, "#by-level", ".time")]
             assert [float(v) if v else None for v in values] == expected
+
+
+@pytest.mark.browser
+def test_a_horizon_is_chosen_in_the_page(tab, tmp_path):
+    found = trials(workload(), "adamw", [20] * 5)
+    found += [
+        (replace(r, record_id=f"{r.record_id}-half", entry=replace(r.entry, algorithm_options={"horizon": 0.5})), c)
+        for r, c in trials(workload(), "adamw", [10] * 5)
+    ]
+    records = [r for r, _ in found]
+    pages.write_site(board(records), records, {}, tmp_path, "adamw")
+    tab.goto(next((tmp_path / "workload").glob("*.html")).as_uri())
+    assert len(shown(tab, "#by-level", ".time")) == 2
+    tab.locator("#horizon").select_option("0.5")
+    ((_, value),) = shown(tab, "#by-level", ".time")
+    assert float(value) == pytest.approx(10, rel=0.02)
 
 
 @pytest.mark.browser
@@ -214,3 +231,50 @@ def test_the_command_builds_the_site_and_the_readme(tmp_path, capsys):
     assert "muon \\[disputed\\]: disputed: too good" in readme.read_text()
     assert json.loads((folder / "board.json").read_text())["schema_version"] == 1
     assert {p.parent.name for p in folder.rglob("*.html")} == {"all", "workload", "entry"}
+
+
+def test_every_kind_of_bad_record_is_named_with_its_reason_and_in_no_number(tmp_path):
+    good = trials(workload(), "adamw", [20] * 5)
+    bad = {"corrupt": None, "foreign": None, "nan": None, "backwards": None, "no_curve": None, "edited": None, "edited_record": None}
+    home = tmp_path / "records"
+    for record, curve in good:
+        write_record(home / record.record_id, record, curve, "")
+    for i, name in enumerate(bad):
+        record, curve = trials(workload(), "lion", [25] * 9)[i]
+        write_record(home / name, record, curve, "")
+    (home / "corrupt" / "record.json").write_text('{"schema_')
+    spoil(home / "foreign" / "record.json", '"schema_version": 1', '"schema_version": 7')
+    spoil(home / "nan" / "record.json", '"seed": 2', '"seed": NaN')
+    rows = (home / "backwards" / "curve.csv").read_text().splitlines()
+    (home / "backwards" / "curve.csv").write_text("\n".join([rows[0], *rows[:0:-1]]) + "\n")
+    digest = read_digest(home / "backwards")
+    spoil(home / "backwards" / "record.json", *digest)
+    (home / "no_curve" / "curve.csv").unlink()
+    spoil(home / "edited" / "curve.csv", "0.1", "0.2")
+    spoil(home / "edited_record" / "record.json", '"hit": true', '"hit": false')
+    assert main(["leaderboard", "build", "--home", str(tmp_path), "--quiet"]) == 0
+    page = (tmp_path / "boards" / "all" / "rejected.html").read_text()
+    built = json.loads((tmp_path / "boards" / "all" / "board.json").read_text())
+    reasons = {r["record_id"]: r["reason"] for r in built["rejected"]}
+    assert set(reasons) == set(bad) and all(f"<code>{name}</code>" in page for name in bad)
+    for name, word in (
+        ("foreign", "schema_version"),
+        ("nan", "NaN"),
+        ("backwards", "backwards"),
+        ("no_curve", "missing"),
+        ("edited", "altered"),
+    ):
+        assert word in reasons[name], reasons[name]
+    assert [row["entry"] for section in built["sections"] for row in section["rows"]] == ["adamw"]
+    assert str(tmp_path) not in page
+
+
+def spoil(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def read_digest(folder):
+    """The digest that a record states, and the one its curve has now."""
+    return json.loads((folder / "record.json").read_text())["curve_digest"], file_digest(folder / "curve.csv")

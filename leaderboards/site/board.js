@@ -128,6 +128,10 @@ for (const section of document.querySelectorAll(".levels")) {
     }
   };
   level.addEventListener("change", show);
+  const horizon = section.querySelector("#horizon");
+  horizon?.addEventListener("change", () => {
+    for (const row of section.querySelectorAll("tbody tr")) row.hidden = horizon.value !== "" && row.dataset.horizon !== horizon.value;
+  });
   for (const button of buttons) {
     button.addEventListener("click", () => {
       for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
