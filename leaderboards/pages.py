@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from ..suite.curve import Curve
+from ..suite.errors import RecordError, UnknownName
 from ..suite.files import object_digest, write_text
 from ..suite.record import Record, Status
 from ..suite.workload import Lens
 from . import formats
 from .boards import Board, Row, Section, cost_to_target
+from .compare import compare, sentence
 from .exports import latex, section_svg
 from .page import render, section_views
 from .plot import Plot, lines_plot
@@ -98,7 +100,16 @@ def write_site(
         )
     ledgers = _ledgers(board, by_id)
     for entry, name in entry_pages.items():
-        pages[name] = render("entry.html.j2", **shared, root="../", title=f"{entry} – {title}", entry=entry, ledgers=ledgers[entry])
+        pages[name] = render(
+            "entry.html.j2",
+            **shared,
+            root="../",
+            title=f"{entry} – {title}",
+            entry=entry,
+            ledgers=ledgers[entry],
+            claims=_claims(board, records, entry, reference),
+            reference=reference,
+        )
     for name, text in pages.items():
         write_text(folder / name, text)
     return tuple(folder / name for name in pages)
@@ -204,6 +215,24 @@ def _ledgers(board: Board, records: Mapping[str, Record]) -> dict[str, list[_Led
             seconds = {b: float(np.median([r.time.wall_seconds.get(b, 0.0) for r in mine])) for b in _BUCKETS}
             found[row.entry].append(_Ledger(section, row, {b: s for b, s in seconds.items() if s > 0}, mine))
     return found
+
+
+def _claims(board: Board, records: Sequence[Record], entry: str, reference: str) -> list[str]:
+    """What may be said of an entry against the reference, per workload and over all; empty where the two never met."""
+    if entry == reference:
+        return []
+    try:
+        duels = compare(board, records, entry, reference)
+    except (RecordError, UnknownName):
+        return []
+    lens, said = Lens.CHARGED_SECONDS, []
+    for duel in duels:
+        found = {name: by_lens[lens] for name, by_lens in duel.workloads.items() if lens in by_lens}
+        if len(duel.workloads) > 1 and lens in duel.overall:
+            found["overall"] = duel.overall[lens]
+        place = f" ({duel.hardware_class})" if len(duels) > 1 else ""
+        said += [sentence(duel, f"{name}{place}", effect, lens) for name, effect in found.items()]
+    return said
 
 
 def _marks(board: Board) -> dict[str, tuple[str, ...]]:

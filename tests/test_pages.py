@@ -11,6 +11,7 @@ import pytest
 
 from timetrial.leaderboards import pages
 from timetrial.leaderboards.boards import Rejected, board
+from timetrial.leaderboards.compare import compare, sentence
 from timetrial.leaderboards.exports import BEGIN, END, latex, section_svg, with_region
 from timetrial.leaderboards.states import Standing, Verdict, read_states
 from timetrial.leaderboards.tracks import State, Track, amortised, front_boards, states
@@ -113,6 +114,20 @@ def test_switching_level_and_lens_shows_what_the_functions_give(tab, site):
             expected = [None if e is None or e.value is None else e.value for e in table[level]]
             values = [value for _, value in shown(tab, "#by-level", ".time")]
             assert [float(v) if v else None for v in values] == expected
+
+
+@pytest.mark.browser
+def test_the_page_of_an_entry_says_what_may_be_claimed_against_the_reference(tab, site):
+    built, records, folder, _ = site
+    tab.goto(next((folder / "entry").glob("muon-*.html")).as_uri())
+    (duel,) = compare(built, records, "muon", "adamw")
+    claims = tab.locator(".findings li").all_inner_texts()
+    assert claims == [
+        *(sentence(duel, name, by_lens[Lens.CHARGED_SECONDS]) for name, by_lens in duel.workloads.items()),
+        sentence(duel, "overall", duel.overall[Lens.CHARGED_SECONDS]),
+    ]
+    tab.goto(next((folder / "entry").glob("adamw-??????.html")).as_uri())
+    assert tab.locator(".findings").count() == 0
 
 
 @pytest.mark.browser
