@@ -78,7 +78,9 @@ def usable_methods() -> tuple[str, ...]:
     found = []
     for name in names("curation"):
         known = build(CurationDefinition, definition("curation", name), f"curation {name}")
-        if known.kind == "static" and name != "all" and _on_data_alone(instantiate(known.target, known.options, CurationMethod)):
+        if known.kind != "static" or name in ("all", "ids"):
+            continue
+        if _on_data_alone(instantiate(known.target, known.options, CurationMethod)):
             found.append(name)
     return tuple(found)
 

@@ -45,7 +45,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-OTHER_INPUTS = {"all", "perceptual_dedup", "minhash_dedup"}  # pictures and texts have tests of their own
+OTHER_INPUTS = {"all", "ids", "perceptual_dedup", "minhash_dedup"}  # files, pictures and texts have tests of their own
 STATIC = [name for name in names("curation") if resolve_definition("curation", name).kind == "static" and name not in OTHER_INPUTS]
 
 
