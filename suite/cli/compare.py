@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", metavar="B", help="the entry that A is held against")
     parser.add_argument("--records", action="append", type=Path, metavar="FOLDER", help="record folders (those below --home)")
     parser.add_argument("--study", metavar="NAME", help="only the trials of this study")
-    parser.add_argument("--plan", type=_percent, metavar="5%", help="how many seeds a difference of this size would take")
+    parser.add_argument("--plan", type=_percent, metavar="PERCENT", help="how many seeds a difference of this size (5%%) would take")
     parser.add_argument("--run", action="append", metavar="WORKLOAD", help="first run what is missing here, A and B in turn")
     parser.add_argument("--seeds", type=int, default=5, help="of --run")
     parser.add_argument("--json", action="store_true", help="everything as JSON")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import RecordError, UserError
 
 HELP = "bundle the records of a study into one file to send to others"
-EXAMPLES = ("timetrial pack demo", "timetrial pack demo --out demo.zip", "timetrial verify demo.zip")
+EXAMPLES = ("timetrial pack demo", "timetrial pack demo --out demo.zip")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
