@@ -141,6 +141,8 @@ def _print(duel: Duel, difference: float | None) -> None:
             print(sentence(duel, where, found))
     if len(duel.workloads) > 1:
         print("Overall is the geometric mean over these workloads; its interval is about other seeds, not about other workloads.")
+    if difference is not None:
+        print("Seeds needed rest on the spread of these trials: with few of them, a rough guess (80 % power, two-sided 5 %).")
     if not duel.ranked:
         print("Targets are provisional or the workload is never ranked: this is a measurement, not a claim for a board.")
     for missing_side in duel.absent:
