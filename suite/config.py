@@ -16,6 +16,7 @@ from .schema import STRICT, build, fields_at, plain
 from .workload import Workload
 
 __all__ = [
+    "ENTRY_PACKAGE",
     "AlgorithmDefinition",
     "CurationDefinition",
     "Plan",
@@ -26,6 +27,9 @@ __all__ = [
     "split_overrides",
     "teach_hydra",
 ]
+
+ENTRY_PACKAGE = "timetrial_entry_"
+"""How the names begin under which the code of entries is imported (:mod:`.entry_code`)."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def split_overrides(overrides: Sequence[str]) -> list[str]:
     return full
 
 
-def instantiate(target: str, options: Mapping[str, Any], expected: type, allowed: tuple[str, ...] = ("timetrial.",)) -> Any:
+def instantiate(target: str, options: Mapping[str, Any], expected: type, allowed: tuple[str, ...] = ("timetrial.", ENTRY_PACKAGE)) -> Any:
     """Make the object that a definition names. ``ConfigError`` outside the allowed prefixes, or for wrong options or type."""
     if not target.startswith(allowed):
         raise ConfigError(f"target {target!r}: expected a dotted path below {', '.join(allowed)}")

@@ -13,6 +13,7 @@ from . import machine
 from .clock import Bucket
 from .config import Plan
 from .curve import crossings
+from .entry_code import code_digest, copy_code, source_of
 from .evaluate import finite
 from .record import SCHEMA_VERSION, Cost, Entry, Origin, Record, Result, Selected, Status, TimeLedger, WorkloadIdentity, write_record
 from .schema import plain
@@ -27,6 +28,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
     """Measure test quality at the end, assemble the record and write its folder below ``<home>/records``."""
     plan, curve = trial.plan, tuple(trial.progress.curve)
     result = _result(trial, status)
+    source = source_of(plan.algorithm.target, plan.curation.target)
     stamp = trial.started_at.strftime("%Y%m%dT%H%M%S%f")[:-3]
     reading, outer_seconds = trial.clock.read(), time.perf_counter() - trial.started + trial.earlier_seconds
     record = Record(
@@ -34,7 +36,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         record_id=f"{plan.workload.name}-{plan.algorithm.name}-{plan.curation.name}-s{plan.seed}-{plan.digest[:8]}-{stamp}",
         origin=Origin.NATIVE,
         workload=_workload_identity(plan),
-        entry=_entry(plan),
+        entry=_entry(plan, source),
         seed=plan.seed,
         status=status,
         status_reason=trial.reason,
@@ -63,6 +65,8 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
     folder = trial.home / "records" / record.record_id
+    if source is not None:
+        copy_code(source, folder / "source")
     write_record(folder, record, curve, yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True))
     return record, folder
 
@@ -72,7 +76,7 @@ def _workload_identity(plan: Plan) -> WorkloadIdentity:
     return WorkloadIdentity(w.name, w.version, w.tier, w.family, w.metric, w.ladder, w.budget, w.result_rule, w.digest, w.ranked)
 
 
-def _entry(plan: Plan) -> Entry:
+def _entry(plan: Plan, source: Path | None) -> Entry:
     return Entry(
         name=plan.entry_name,
         algorithm=plan.algorithm.name,
@@ -80,6 +84,7 @@ def _entry(plan: Plan) -> Entry:
         algorithm_options=dict(plan.algorithm.options) | {"batch_size": plan.algorithm.batch_size, "horizon": plan.horizon},
         curation_options=dict(plan.curation.options),
         hyperparameters=dict(plan.algorithm.hyperparameters),
+        source_digest=None if source is None else code_digest(source),
     )
 
 

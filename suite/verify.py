@@ -18,6 +18,7 @@ import yaml
 from . import machine
 from .config import Plan, plan_of
 from .curve import Curve
+from .entry_code import adopt_code
 from .errors import DataError, RecordError, UserError
 from .files import file_digest, object_digest
 from .record import Origin, Record, Status, read_record
@@ -109,6 +110,8 @@ def rerun(record: Record, curve: Curve, folder: Path, home: Path, *, run_code: b
         raise UserError(
             f"{record.record_id}: runs code that is not timetrial's ({', '.join(foreign) or plan.workload.name}); give --run-code"
         )
+    if foreign and (folder / "source").is_dir():
+        adopt_code(folder / "source")
     inputs = open_inputs(plan.workload, home)
     if inputs.dataset.digest != record.data_digests.get("dataset"):
         detail = f"the dataset here is {inputs.dataset.digest[:16]}, the record's {record.data_digests.get('dataset', 'not stated')[:16]}"

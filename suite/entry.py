@@ -1,0 +1,233 @@
+"""The entry: a folder with ``entry.yaml`` and, where it brings some, code. Three levels, one format.
+
+Without code: an optimizer class, a schedule and a table of hyperparameters. With code: a ``TrainingAlgorithm`` in a file of the folder,
+about fifteen lines. In full: batches, forward passes, averaged weights and batch sizes of its own. An entry may bring a curation method
+as well, or instead: a class, or a selection made before.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, final
+
+import yaml
+
+from .config import AlgorithmDefinition, CurationDefinition, Plan, resolve_definition
+from .entry_code import adopt_code, code_digest, code_files, copy_code
+from .errors import EntryRefused
+from .schema import STRICT, build
+
+__all__ = ["ENTRY_SCHEMA", "AlgorithmPart", "CurationPart", "EntryFolder", "Manifest", "read_entry"]
+
+ENTRY_SCHEMA = 1
+_OPTIMIZER = "timetrial.suite.algorithms.optimizer.OptimizerAlgorithm"
+_IDS = "timetrial.data_pipelines.curation.reuse.Ids"
+_POINTS = 5
+
+
+@dataclass(frozen=True)
+class AlgorithmPart:
+    """Exactly one of ``optimizer`` (dotted path of a class of torch.optim or pytorch_optimizer), ``target`` (``FILE.CLASS`` in the entry's
+    folder) and ``name`` (a shipped algorithm). ``options``: the constructor's; ``schedule`` is the one of an optimizer."""
+
+    __pydantic_config__: ClassVar = STRICT
+    optimizer: str | None = None
+    target: str | None = None
+    name: str | None = None
+    schedule: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class CurationPart:
+    """Exactly one of ``target`` (``FILE.CLASS`` in the folder), ``ids`` (a selection in the folder, with ``digest``) and ``name``."""
+
+    __pydantic_config__: ClassVar = STRICT
+    target: str | None = None
+    ids: str | None = None
+    digest: str = ""
+    name: str | None = None
+    keep_fraction: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    needs_labels: bool = False
+    kind: Literal["static", "dynamic"] = "static"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``entry.yaml``. ``schema`` is the version of this format, ``version`` the entry's own; ``licence`` an SPDX name.
+
+    ``external_tuning``: ``search_space`` or up to five ``points``, the same for all workloads. ``self_tuning``: neither.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    schema: int
+    name: str
+    version: int
+    authors: tuple[str, ...]
+    summary: str
+    licence: str
+    ruleset: Literal["external_tuning", "self_tuning"]
+    algorithm: AlgorithmPart | None = None
+    curation: CurationPart | None = None
+    paper: str = ""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    search_space: Mapping[str, Any] = field(default_factory=dict)
+    points: tuple[Mapping[str, Any], ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class EntryFolder:
+    """An entry that was read: its folder, its manifest, and what they mean as definitions. ``digest`` is that of all files."""
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+    algorithm: AlgorithmDefinition
+    curation: CurationDefinition
+
+    @property
+    def has_code(self) -> bool:
+        """Whether any file of the folder is run."""
+        return any(part is not None and part.target is not None for part in (self.manifest.algorithm, self.manifest.curation))
+
+    @property
+    def keep_fraction(self) -> float:
+        """Share of the pool that its curation keeps; 1 without one."""
+        return 1.0 if self.manifest.curation is None else self.manifest.curation.keep_fraction
+
+    def plan(self, workload: str, seed: int, study: str | None = None) -> Plan:
+        """The trial of this entry on a workload. ``UnknownName`` / ``ConfigError`` when that is none."""
+        return Plan(
+            workload=resolve_definition("workload", workload),
+            algorithm=self.algorithm,
+            curation=self.curation,
+            keep_fraction=self.keep_fraction,
+            seed=seed,
+            study=study,
+        ).checked()
+
+    def snapshot(self, home: Path) -> EntryFolder:
+        """A copy below ``<home>/entries`` that later edits of the folder do not touch: what runs is what was checked."""
+        place = home / "entries" / self.digest[:16]
+        if not place.is_dir():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=".", dir=place.parent))
+            try:
+                copy_code(self.folder, part)
+                part.rename(place)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        return read_entry(place)
+
+
+def read_entry(folder: Path) -> EntryFolder:
+    """Read and check ``entry.yaml``; no code of the entry is run.
+
+    Raises ``EntryRefused`` naming the file and key that is wrong, ``UnknownName`` for shipped names that do not exist.
+    """
+    path = folder / "entry.yaml"
+    if not folder.is_dir():
+        raise EntryRefused(f"{folder}: no such folder; an entry is a folder with entry.yaml")
+    if not path.is_file():
+        raise EntryRefused(f"{folder.name}: no entry.yaml; an entry is a folder with one")
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise EntryRefused(f"entry.yaml: not valid YAML: {' '.join(str(problem).split())}") from None
+    if not isinstance(value, dict):
+        raise EntryRefused(f"entry.yaml: expected a mapping, given {type(value).__name__}")
+    if value.get("schema", ENTRY_SCHEMA) != ENTRY_SCHEMA:
+        raise EntryRefused(
+            f"entry.yaml: schema: expected {ENTRY_SCHEMA}, the version of the format that this timetrial reads; given {value['schema']!r}"
+        )
+    manifest = build(Manifest, value, "entry.yaml", EntryRefused)
+    _check(manifest, folder)
+    package = adopt_code(folder) if _targets(manifest) else ""
+    return EntryFolder(folder.absolute(), manifest, code_digest(folder), _algorithm(manifest, package), _curation(manifest, package))
+
+
+def _targets(manifest: Manifest) -> list[str]:
+    return [part.target for part in (manifest.algorithm, manifest.curation) if part is not None and part.target is not None]
+
+
+def _check(manifest: Manifest, folder: Path) -> None:
+    """What a schema of types cannot say."""
+    if manifest.algorithm is None and manifest.curation is None:
+        raise EntryRefused("entry.yaml: expected an algorithm, a curation, or both; given neither")
+    if not manifest.name.replace("_", "").replace("-", "").isalnum() or not manifest.name.isascii():
+        raise EntryRefused(f"entry.yaml: name: expected letters, digits, _ and -; given {manifest.name!r}")
+    for key, part, choices in (
+        ("algorithm", manifest.algorithm, ("optimizer", "target", "name")),
+        ("curation", manifest.curation, ("target", "ids", "name")),
+    ):
+        given = [choice for choice in choices if part is not None and getattr(part, choice) is not None]
+        if part is not None and len(given) != 1:
+            raise EntryRefused(f"entry.yaml: {key}: expected exactly one of {', '.join(choices)}; given {', '.join(given) or 'none'}")
+    known = {file.as_posix() for file in code_files(folder)}
+    for target in _targets(manifest):
+        file = f"{target.rpartition('.')[0].replace('.', '/')}.py"
+        if file not in known:
+            raise EntryRefused(f"entry.yaml: target {target!r}: expected FILE.CLASS in this folder, found no {file}")
+    ids = manifest.curation.ids if manifest.curation is not None else None
+    if ids is not None and ids not in known:
+        raise EntryRefused(f"entry.yaml: curation.ids: found no {ids} in this folder")
+    tuned = bool(manifest.search_space) + bool(manifest.points)
+    if manifest.ruleset == "self_tuning" and tuned:
+        raise EntryRefused("entry.yaml: ruleset self_tuning: has no search_space and no points; all tuning is on the clock")
+    if tuned == 2 or len(manifest.points) > _POINTS:
+        raise EntryRefused(
+            f"entry.yaml: expected a search_space or at most {_POINTS} points, not both; given {len(manifest.points)} points"
+        )
+
+
+def _algorithm(manifest: Manifest, package: str) -> AlgorithmDefinition:
+    part = manifest.algorithm or AlgorithmPart(name="adamw")
+    if part.name is not None:
+        shipped: AlgorithmDefinition = resolve_definition("algorithm", part.name)
+        settings = {**shipped.hyperparameters, **manifest.hyperparameters}
+        changed = manifest.algorithm is not None
+        name = manifest.name if changed else shipped.name
+        return replace(shipped, name=name, hyperparameters=settings, batch_size=part.batch_size or shipped.batch_size)
+    options = dict(part.options)
+    if part.optimizer is not None:
+        options |= {"optimizer": part.optimizer, **({} if part.schedule is None else {"schedule": dict(part.schedule)})}
+    elif part.schedule is not None:
+        raise EntryRefused("entry.yaml: algorithm.schedule: goes with an optimizer; a class takes what it needs in options")
+    return AlgorithmDefinition(
+        name=manifest.name,
+        summary=manifest.summary,
+        target=_OPTIMIZER if part.target is None else f"{package}.{part.target}",
+        paper=manifest.paper,
+        needs=part.needs,
+        batch_size=part.batch_size,
+        options=options,
+        hyperparameters=dict(manifest.hyperparameters),
+        search_space=dict(manifest.search_space),
+    )
+
+
+def _curation(manifest: Manifest, package: str) -> CurationDefinition:
+    part = manifest.curation
+    if part is None or part.name is not None:
+        shipped: CurationDefinition = resolve_definition("curation", "all" if part is None or part.name is None else part.name)
+        return shipped if part is None else replace(shipped, options={**shipped.options, **part.options})
+    options = dict(part.options) if part.ids is None else {**part.options, "file": part.ids, "digest": part.digest}
+    return CurationDefinition(
+        name=manifest.name,
+        summary=manifest.summary,
+        target=_IDS if part.target is None else f"{package}.{part.target}",
+        paper=manifest.paper,
+        needs=part.needs,
+        needs_labels=part.needs_labels,
+        kind=part.kind,
+        options=options,
+    )

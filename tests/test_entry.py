@@ -1,0 +1,195 @@
+"""The entry format: a folder that says what it is, refused with the key that is wrong, imported without touching anybody else's names."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import yaml
+
+from timetrial.suite.algorithm import TrainingAlgorithm
+from timetrial.suite.config import instantiate
+from timetrial.suite.entry import read_entry
+from timetrial.suite.entry_code import MAX_FILE_BYTES, code_digest
+from timetrial.suite.errors import ConfigError, EntryRefused, UnknownName
+from timetrial.suite.record import read_record
+from timetrial.suite.trial import run_trial
+from timetrial.suite.verify import folder_digest, rerun, verify_folder
+
+HEAD = {
+    "schema": 1,
+    "name": "mine",
+    "version": 1,
+    "authors": ["A. Person"],
+    "summary": "an entry of the tests",
+    "licence": "Apache-2.0",
+    "ruleset": "external_tuning",
+}
+OPTIMIZER = {"algorithm": {"optimizer": "torch.optim.SGD", "schedule": {"name": "cosine"}}, "hyperparameters": {"lr": 0.1}}
+CODE = """
+import torch
+from timetrial.suite.algorithm import StepReport, TrainingAlgorithm, mean_loss
+from .helper import RATE
+
+class Plain(TrainingAlgorithm):
+    def setup(self, model, problem):
+        return {"problem": problem, "optimizer": torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=RATE)}
+
+    def step(self, state, batch):
+        losses = state["problem"].losses(batch)
+        loss = mean_loss(losses, batch)
+        state["problem"].backward(loss)
+        state["optimizer"].step()
+        state["optimizer"].zero_grad()
+        return StepReport(loss.detach(), losses.detach())
+
+    def state_dict(self, state):
+        return {"optimizer": state["optimizer"].state_dict()}
+
+    def load_state_dict(self, state, payload):
+        state["optimizer"].load_state_dict(payload["optimizer"])
+"""
+
+
+@pytest.fixture
+def entry(tmp_path):
+    """Writes an entry's folder from manifest keys and files."""
+
+    def write(files=None, folder="entry", **manifest):
+        place = tmp_path / folder
+        place.mkdir()
+        (place / "entry.yaml").write_text(yaml.safe_dump({key: value for key, value in (HEAD | manifest).items() if value is not None}))
+        for name, text in (files or {}).items():
+            (place / name).write_text(text)
+        return place
+
+    return write
+
+
+@pytest.fixture
+def coded(entry):
+    return entry({"algorithm.py": CODE, "helper.py": "RATE = 0.1\n"}, algorithm={"target": "algorithm.Plain"})
+
+
+def test_an_optimizer_and_a_table_are_an_entry(entry):
+    found = read_entry(entry(**OPTIMIZER))
+    plan = found.plan("digits_mlp", seed=3)
+    assert plan.algorithm.options == {"optimizer": "torch.optim.SGD", "schedule": {"name": "cosine"}}
+    assert (plan.entry_name, plan.seed, dict(plan.algorithm.hyperparameters), found.has_code) == ("mine", 3, {"lr": 0.1}, False)
+
+
+def test_a_class_in_the_folder_is_an_entry_and_sees_its_neighbours(coded):
+    path = list(sys.path)
+    found = read_entry(coded)
+    made = instantiate(found.algorithm.target, {}, TrainingAlgorithm)
+    assert type(made).__name__ == "Plain" and found.has_code
+    assert sys.path == path and "algorithm" not in sys.modules and "helper" not in sys.modules
+
+
+def test_entries_with_files_of_the_same_name_do_not_meet(entry, coded):
+    other = entry({"algorithm.py": CODE, "helper.py": "RATE = 0.2\n"}, "other", algorithm={"target": "algorithm.Plain"})
+    rates = [
+        sys.modules[cls.__module__].RATE
+        for cls in (type(instantiate(read_entry(f).algorithm.target, {}, TrainingAlgorithm)) for f in (coded, other))
+    ]
+    assert rates == [0.1, 0.2]
+
+
+def test_a_shipped_algorithm_with_other_hyperparameters_is_an_entry(entry):
+    plan = read_entry(entry(algorithm={"name": "adamw"}, hyperparameters={"lr": 0.5})).plan("digits_mlp", 0)
+    assert plan.algorithm.name == "mine" and plan.algorithm.hyperparameters["lr"] == 0.5 and "betas" in plan.algorithm.hyperparameters
+
+
+def test_curation_alone_trains_with_the_reference_algorithm(entry):
+    plan = read_entry(entry(curation={"name": "random", "keep_fraction": 0.5})).plan("digits_mlp", 0)
+    assert (plan.algorithm.name, plan.curation.name, plan.keep_fraction) == ("adamw", "random", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ({"lisence": "MIT"}, "unknown key 'lisence'; did you mean 'licence'"),
+        ({"licence": None}, "key 'licence' is missing"),
+        ({"schema": 2}, "schema: expected 1.*given 2"),
+        ({"schema": None}, "key 'schema' is missing"),
+        ({"version": "one"}, "version: .*given 'one'"),
+        ({"name": "a b"}, "name: expected letters"),
+        ({"name": "../up"}, "name: expected letters"),
+        ({"ruleset": "fast"}, "ruleset: .*given 'fast'"),
+        ({"algorithm": None}, "expected an algorithm, a curation, or both"),
+        ({"algorithm": {}}, "expected exactly one of optimizer, target, name; given none"),
+        ({"algorithm": {"name": "adamw", "optimizer": "torch.optim.SGD"}}, "given optimizer, name"),
+        ({"algorithm": {"optimiser": "torch.optim.SGD"}}, "unknown key 'algorithm.optimiser'; did you mean 'optimizer'"),
+        ({"algorithm": {"target": "algorithm.Plain"}}, "found no algorithm.py"),
+        ({"algorithm": {"target": "../../up.Plain"}}, "expected FILE.CLASS"),
+        ({"curation": {"ids": "kept.npz"}}, "found no kept.npz"),
+        ({"ruleset": "self_tuning", "points": [{"lr": 0.1}]}, "self_tuning: has no search_space"),
+        ({"points": [{"lr": 0.1}] * 6}, "at most 5 points"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_with_the_key(entry, manifest, said):
+    with pytest.raises(EntryRefused, match=said):
+        read_entry(entry(**(OPTIMIZER | manifest)))
+
+
+def test_a_shipped_name_that_does_not_exist_gets_the_nearest(entry):
+    with pytest.raises(UnknownName, match="adamw"):
+        read_entry(entry(algorithm={"name": "adamv"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a: [", "not valid YAML"), ("- 1", "expected a mapping, given list"), ("\x00", "not valid YAML")]
+)
+def test_a_manifest_that_is_no_mapping_is_refused(tmp_path, text, said):
+    (tmp_path / "entry.yaml").write_text(text)
+    with pytest.raises(EntryRefused, match=said):
+        read_entry(tmp_path)
+
+
+def test_a_folder_without_manifest_is_refused(tmp_path):
+    with pytest.raises(EntryRefused, match="no entry.yaml"):
+        read_entry(tmp_path)
+    with pytest.raises(EntryRefused, match="no such folder"):
+        read_entry(tmp_path / "nowhere")
+
+
+def test_links_and_large_files_are_refused(coded, tmp_path):
+    (coded / "data").symlink_to(tmp_path)
+    with pytest.raises(EntryRefused, match="data: a link"):
+        read_entry(coded)
+    (coded / "data").unlink()
+    with (coded / "large").open("wb") as stream:
+        stream.truncate(MAX_FILE_BYTES + 1)
+    with pytest.raises(EntryRefused, match="large: "):
+        read_entry(coded)
+
+
+def test_a_snapshot_stays_when_the_folder_is_edited(coded, tmp_path):
+    kept = read_entry(coded).snapshot(tmp_path / "home")
+    (coded / "helper.py").write_text("RATE = 9.0\n")
+    assert (kept.folder / "helper.py").read_text() == "RATE = 0.1\n"
+    assert code_digest(kept.folder) == kept.digest != read_entry(coded).digest
+
+
+def test_caches_are_no_part_of_an_entry(coded):
+    before = code_digest(coded)
+    (coded / "__pycache__").mkdir()
+    (coded / "__pycache__" / "x.pyc").write_bytes(b"x")
+    (coded / ".hidden").write_text("x")
+    assert code_digest(coded) == before
+
+
+def test_a_target_outside_package_and_entries_is_refused():
+    with pytest.raises(ConfigError, match="below timetrial"):
+        instantiate("os.system", {}, TrainingAlgorithm)
+
+
+def test_a_record_holds_the_source_that_ran_and_can_be_run_again(coded, prepared_home, tmp_path):
+    found = read_entry(coded).snapshot(tmp_path / "home")
+    record, folder = run_trial(found.plan("digits_mlp", 0), prepared_home)
+    assert record.entry.name == "mine" and record.status.value in ("hit", "missed"), record.status_reason
+    assert sorted(path.name for path in (folder / "source").iterdir()) == ["algorithm.py", "entry.yaml", "helper.py"]
+    assert record.entry.source_digest == folder_digest(folder / "source") == found.digest
+    assert all(check.passed for check in verify_folder(folder))
+    again = rerun(*read_record(folder), folder, prepared_home, run_code=True)
+    assert all(check.passed for check in again), again
