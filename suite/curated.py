@@ -12,7 +12,7 @@ from ..data_pipelines.curation.context import make_context
 from ..data_pipelines.curation.interface import CurationMethod, DynamicMethod, Pool, Selection, TrainProxy, curate
 from ..data_pipelines.curation.selection import Cost as CurationCost
 from .algorithm import Batch
-from .clock import Bucket, Clock
+from .clock import Bucket, Clock, Reading
 from .config import Plan, instantiate
 from .inputs import Inputs
 
@@ -49,7 +49,8 @@ class Curated:
         generator = np.random.default_rng(self._seeds["curation"])
         with clock.bucket(Bucket.CURATE):
             context = make_context(self.pool, generator, span=clock.span, charge=charge, train_proxy=train_proxy)
-            self._selection = curate(self._method, self.pool, self._plan.keep_fraction, context)
+            made = curate(self._method, self.pool, self._plan.keep_fraction, context)
+        self._selection = made.with_cost(_curation_cost(clock.read()))
         self._selection.write(kept)
 
     @property
@@ -81,3 +82,9 @@ class Curated:
         """Put back what :meth:`state_dict` gave."""
         if self.dynamic is not None:
             self.dynamic.load_state_dict(payload)
+
+
+def _curation_cost(reading: Reading) -> CurationCost:
+    """What the bucket ``curate`` holds so far: the whole cost of the selection, which is made once in a trial."""
+    spans = {key.partition("/")[2]: seconds for key, seconds in reading.span_seconds.items() if key.startswith(f"{Bucket.CURATE}/")}
+    return CurationCost(reading.wall_seconds.get(Bucket.CURATE, 0.0), reading.cpu_seconds.get(Bucket.CURATE, 0.0), spans)

@@ -109,13 +109,17 @@ class TimeLedger:
 
 @dataclass(frozen=True)
 class Selected:
-    """What curation kept of the pool. ``digest`` is the selection file's; ``cost_seconds`` is already in the ledger."""
+    """What curation kept of the pool. ``digest`` is that of ``selection.npz`` beside the record; its cost is already in the ledger.
+
+    ``provenance`` (JSON values): what the method tells of its choice, the measured recall of approximate searches among it.
+    """
 
     __pydantic_config__: ClassVar = STRICT
     pool_examples: int
     kept_examples: int
     keep_fraction: float
     digest: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
     folder = trial.home / "records" / record.record_id
     if source is not None:
         copy_code(source, folder / "source")
+    if trial.curated.selection is not None and plan.curation.name != "all":
+        trial.curated.selection.write(folder / "selection.npz")
     write_record(folder, record, curve, yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True))
     return record, folder
 
@@ -110,7 +112,7 @@ def _selected(trial: Trial) -> Selected | None:
     if selection is None:
         return None
     pool = len(trial.inputs.pool)
-    return Selected(pool, len(selection), trial.plan.keep_fraction, selection.digest)
+    return Selected(pool, len(selection), trial.plan.keep_fraction, selection.digest, dict(selection.provenance))
 
 
 def _cost(trial: Trial) -> Cost | None:

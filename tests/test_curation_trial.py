@@ -1,0 +1,78 @@
+"""Curation inside a trial: its selection stays with the record and can be trained on again; its seconds add up.
+
+Properties 24 (ledger) and 25 (negative controls always run).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from timetrial.data_pipelines.curation.selection import Selection
+from timetrial.suite.config import resolve
+from timetrial.suite.inputs import open_inputs
+from timetrial.suite.record import read_record
+from timetrial.suite.registry import definition
+from timetrial.suite.trial import run_trial
+
+SHORT = ["workload=digits_mlp", "loader=torch", "workload.budget.examples=2000", "workload.budget.charged_seconds=1000"]
+CONTROLS = {"random", "random_score", "input_norm", "label_shuffled", "reversed", "rs2"}
+
+
+@pytest.fixture(scope="module")
+def inputs(prepared_home):
+    return open_inputs(resolve(SHORT).workload, prepared_home)
+
+
+@pytest.fixture
+def run(inputs, tmp_path):
+    return lambda *overrides: run_trial(resolve([*SHORT, *overrides]), tmp_path, inputs=inputs)
+
+
+def learned(folder):
+    return [(p.examples, p.train_loss, p.quality) for p in read_record(folder)[1]]
+
+
+def test_the_selection_of_a_record_trains_the_same_again_and_is_charged_again(run, tmp_path, monkeypatch):
+    record, folder = run("curation=semdedup", "keep_fraction=0.5")
+    made = Selection.read(folder / "selection.npz")
+    assert (made.digest, len(made)) == (record.selected.digest, record.selected.kept_examples)
+    assert made.cost.wall_seconds == pytest.approx(record.time.wall_seconds["curate"])
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(folder / "selection.npz", "kept.npz")
+    options = ("curation.options.file=kept.npz", f"curation.options.digest={made.digest[:12]}")
+    again, other = run("curation=ids", "keep_fraction=0.5", *options)
+    assert again.selected.digest == record.selected.digest
+    assert learned(other) == learned(folder)
+    assert again.time.wall_seconds["curate"] >= made.cost.wall_seconds
+
+
+def test_the_record_tells_what_was_measured_while_choosing(run):
+    record, folder = run("curation=near_dedup", "keep_fraction=0.5")
+    search = json.loads((folder / "record.json").read_text())["selected"]["provenance"]["search"]
+    assert search["recall"] >= 0.99
+    assert record.selected.provenance["search"] == search
+
+
+@pytest.mark.parametrize("curation", ["semdedup", "el2n", "prototypes", "herding"])
+def test_the_spans_of_a_selection_add_up_to_its_bucket(run, curation):
+    record, _ = run(f"curation={curation}", "keep_fraction=0.5")
+    spans = sum(seconds for name, seconds in record.time.span_seconds.items() if name.startswith("curate/"))
+    whole = record.time.wall_seconds["curate"]
+    assert spans <= whole + 1e-9
+    assert whole - spans <= 0.02 * record.time.outer_seconds
+
+
+def test_a_trial_on_all_data_leaves_no_selection_behind(run):
+    assert not (run()[1] / "selection.npz").exists()
+
+
+def test_the_study_of_curation_runs_the_negative_controls_at_every_keep_fraction():
+    arms = [arm for arm in definition("study", "nano_curation")["arms"] if "curation" in arm]
+    for fraction in sorted({arm["keep_fraction"] for arm in arms}):
+        assert CONTROLS <= {arm["curation"] for arm in arms if arm["keep_fraction"] == fraction}
+    assert sorted({arm["keep_fraction"] for arm in arms}) == [0.1, 0.5]
+    assert np.all([arm["algorithm"] == "nesterov" for arm in arms])
