@@ -45,7 +45,7 @@ pytest: setup
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: setup
-	@$(BIN)/python -m pytest tests/benchmarks -m slow $(PYTEST_ARGS)
+	@$(BIN)/python tests/benchmarks/report.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

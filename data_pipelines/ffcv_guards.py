@@ -80,7 +80,7 @@ def _state_type(manager: OSCacheManager) -> numba.types.Type:
     """FFCV's own sets ``mutable = False`` on ``uint8[::1]``, which numba shares in the whole process: every function that was compiled for
     such arrays is then listed twice under one key, and the next compilation that walks that list never ends."""
     pointers = numba.types.Array(numba.types.uint64, 1, "C")
-    return numba.types.Tuple([numba.types.Array(numba.types.uint8, 1, "C", readonly=True), pointers, pointers])
+    return numba.types.Tuple([numba.types.Array(numba.types.uint8, 1, "C", readonly=True), pointers, pointers])  # type: ignore[no-untyped-call]
 
 
 Compiler.set_num_threads = _set_num_threads

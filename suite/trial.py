@@ -45,6 +45,7 @@ from .trial_record import write_trial
 __all__ = ["Trial", "run_trial"]
 
 SMOKE_STEPS = 3
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @dataclass
@@ -152,8 +153,8 @@ class Trial:
                 return self._train()
         except TimetrialError:
             raise
-        except Exception:  # noqa: BLE001  whatever an entry raises is recorded, and never takes a study down
-            self.reason = traceback.format_exc(limit=-8)
+        except Exception as problem:  # noqa: BLE001  whatever an entry raises is recorded, and never takes a study down
+            self.reason = _without_folders(problem)
             return Status.FAILED
 
     def _train(self) -> Status:
@@ -377,3 +378,15 @@ class Trial:
         for part in ("batcher", "evaluator"):
             if hasattr(self, part):
                 getattr(self, part).close()
+
+
+def _without_folders(problem: Exception) -> str:
+    """The end of a traceback with files named from their package on: a record holds no absolute path."""
+    told = traceback.TracebackException.from_exception(problem, limit=-8)
+    for frame in told.stack:
+        *folders, name = Path(frame.filename).parts
+        first = next((i + 1 for i in range(len(folders) - 1, -1, -1) if folders[i] == "site-packages"), None)
+        if first is None and Path(frame.filename).is_relative_to(PACKAGE):
+            first = len(PACKAGE.parts)
+        frame.filename = "/".join([*folders[first:], name]) if first is not None else name
+    return "".join(told.format())

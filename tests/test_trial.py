@@ -149,6 +149,8 @@ def test_an_algorithm_that_raises_leaves_a_failed_record_with_its_traceback(run,
     with_algorithm(Raises())
     record, folder = run()
     assert record.status is Status.FAILED
+    assert 'File "/' not in record.status_reason
+    assert 'File "suite/trial.py"' in record.status_reason
     assert "my own mistake" in record.status_reason and "test_trial.py" in record.status_reason
     assert read_record(folder)[0].status is Status.FAILED
 
