@@ -2,7 +2,8 @@
 
 ``timetrial.run("cifar10_cnn", algorithm="adamw", curation="random", keep_fraction=0.5, seed=0)`` gives a :class:`Record`,
 ``timetrial.records(home)`` those made earlier, ``timetrial.board(records)`` the table that compares them;
-``timetrial.curate(data, "near_dedup")`` prunes or deduplicates one's own data.
+``timetrial.curate(data, "near_dedup")`` prunes or deduplicates one's own data, ``timetrial.contamination("cifar10_cnn")`` says which
+examples of one split are there in another.
 
 Names are loaded on first use: ``import timetrial`` alone imports neither torch nor anything else that is slow.
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .suite.algorithm import Batch, Problem, StepReport, TrainingAlgorithm
-    from .suite.api import board, curate, records, run
+    from .suite.api import board, contamination, curate, records, run
     from .suite.errors import TimetrialError
     from .suite.record import Record, Status, read_record
     from .suite.workload import Workload
@@ -32,6 +33,7 @@ __all__ = [
     "Workload",
     "__version__",
     "board",
+    "contamination",
     "curate",
     "read_record",
     "records",
@@ -48,6 +50,7 @@ _HOMES = {
     "TrainingAlgorithm": "suite.algorithm",
     "Workload": "suite.workload",
     "board": "suite.api",
+    "contamination": "suite.api",
     "curate": "suite.api",
     "read_record": "suite.record",
     "records": "suite.api",

@@ -14,10 +14,13 @@ from .record import Record, read_record
 from .registry import adopt
 
 if TYPE_CHECKING:
+    from ..data_pipelines.contamination import Overlap
     from ..data_pipelines.own_curation import Curated
     from ..leaderboards.boards import Board
 
-__all__ = ["board", "curate", "records", "run"]
+__all__ = ["board", "contamination", "curate", "records", "run"]
+
+_SPLITS = {"train": "pool", "validation": "validation", "test": "test"}
 
 
 def run(
@@ -87,6 +90,20 @@ def curate(
     if out is not None:
         write_curated(result, Path(out).expanduser().absolute())
     return result
+
+
+def contamination(workload: str, threshold: float = 0.9, *, home: str | os.PathLike[str] | None = None) -> tuple[Overlap, ...]:
+    """Which examples of a workload's splits are there in another of its splits, exactly or nearly, under their original ids.
+
+    What counts as near is said in :mod:`~timetrial.data_pipelines.contamination`. The data are prepared first where that has not been
+    done. Raises ``UnknownName``, ``DataMissing``, or ``ConfigError`` for a threshold outside (0, 1].
+    """
+    from ..data_pipelines.contamination import contamination as across
+    from .config import resolve_definition
+    from .inputs import open_inputs
+
+    inputs = open_inputs(resolve_definition("workload", adopt(workload)), home_folder(home))
+    return across({name: getattr(inputs, part).pool_of(inputs.fields, inputs.label) for name, part in _SPLITS.items()}, threshold)
 
 
 def board(of: Iterable[Record]) -> Board:

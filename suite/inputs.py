@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..data_pipelines.augment import Augmentation
 from ..data_pipelines.beton import ffcv_available
+from ..data_pipelines.curation.pool import Pool
 from ..data_pipelines.dataset import Dataset, FieldKind, Split, open_dataset, prepare
 from ..data_pipelines.loaders import Loader, make_loader
 from ..data_pipelines.sources import get_source
@@ -33,6 +34,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def pool_of(self, names: Sequence[str], label: str | None) -> Pool:
+        """These examples as a :class:`Pool` of some fields; encoded pictures of different sizes are left out, they are no array."""
+        found = {name: field.values for name, field in self.split.fields.items() if name in names and field.offsets is None}
+        return Pool(self.ids, found, data_digest=self.split.digest, label=label)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import UnknownName, unknown_name
+from ..errors import UnknownName, UserError, unknown_name
 from ..registry import GROUPS, definition_path, names, variant_names
 from .catalogue import describe, unmet_needs
 from .list_ import target_text
@@ -17,13 +17,16 @@ EXAMPLES = (
     "timetrial show cifar10_cnn",
     "timetrial show adamw",
     "timetrial show demo --json",
+    "timetrial show cifar10_cnn --contamination",
 )
 
+EXAMPLES_SHOWN = 5  # pairs of a contamination report that are printed
 _KIND_WORDS = {"workload": "workload", "algorithm": "training algorithm", "curation": "curation method", "study": "study"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="a name that `timetrial list` shows")
+    parser.add_argument("--contamination", action="store_true", help="a workload: which examples of a split are nearly there in another")
     parser.add_argument("--json", action="store_true", help="an object with one key for each kind of thing that has this name")
 
 
@@ -32,6 +35,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if not groups:
         variants = {variant for name in names("workload") for variant in variant_names(name)}
         raise unknown_name("name", arguments.name, {name for group in GROUPS for name in names(group)} | variants)
+    if arguments.contamination:
+        return _contamination(arguments, groups)
     resolved = {group: _resolved(group, arguments.name) for group in groups}
     if arguments.json:
         print_json(resolved)
@@ -43,6 +48,26 @@ def execute(arguments: argparse.Namespace) -> int:
         for key, value in facts:
             print(f"{key:<{width}}  {value}")
         print(f"\n# {definition_path(group, arguments.name)}, resolved\n{_yaml(content)}", end="")
+    return 0
+
+
+def _contamination(arguments: argparse.Namespace, groups: Sequence[str]) -> int:
+    from ..api import contamination
+
+    if "workload" not in groups:
+        raise UserError(f"--contamination: expected a workload, given {arguments.name!r}")
+    found = contamination(arguments.name, home=arguments.home)
+    if arguments.json:
+        print_json({"contamination": [overlap.summary() for overlap in found]})
+        return 0
+    for overlap in found:
+        said = overlap.summary()
+        print(
+            f"{overlap.one} in {overlap.other}: {said['pairs']:,} pairs, {said['exact_pairs']:,} of them exact; "
+            f"{said['one_examples']:,} examples of {overlap.one}, {said['other_examples']:,} of {overlap.other}"
+        )
+        for one, other, similarity in list(zip(overlap.one_ids, overlap.other_ids, overlap.similarity, strict=True))[:EXAMPLES_SHOWN]:
+            print(f"  {one} ~ {other}  {similarity:.3f}")
     return 0
 
 
