@@ -165,10 +165,14 @@ class Rehearsal:
     def step(self) -> StepReport:
         """One step, its loss appended to ``losses``."""
         report = self.algorithm.step(self.state, self.next_batch())
+        self.take(report)
+        return report
+
+    def take(self, report: StepReport) -> None:
+        """Note what a step reports, as a trial does."""
         self.losses.append(float(report.loss))
         if report.next_batch_size is not None:
             self.next_batch_size = min(max(1, report.next_batch_size), EXAMPLES)
-        return report
 
     def run(self, steps: int) -> Rehearsal:
         """That many steps."""
@@ -181,8 +185,16 @@ class Rehearsal:
         self.reclaim()
         rows = (torch.arange(self.next_batch_size) + self.served) % EXAMPLES
         self.served += self.next_batch_size
-        self._lent = self._batch(rows)
+        self._lent, self._rows = self._batch(rows), rows
         return self._lent
+
+    def intact(self) -> bool:
+        """Whether the lent batch still holds what it held when it was lent."""
+        if self._lent is None:
+            return True
+        given, now = self._batch(self._rows), self._lent
+        same = all(torch.equal(value, now.fields.get(name, torch.empty(0))) for name, value in given.fields.items())
+        return same and torch.equal(given.ids, now.ids) and now.weights is None
 
     def reclaim(self) -> None:
         """Overwrite the batch that is lent: its time is over."""

@@ -21,7 +21,7 @@ from .schema import plain
 if TYPE_CHECKING:
     from .trial import Trial
 
-__all__ = ["write_trial"]
+__all__ = ["write_failed", "write_trial"]
 
 
 def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
@@ -71,6 +71,38 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         trial.curated.selection.write(folder / "selection.npz")
     write_record(folder, record, curve, yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True))
     return record, folder
+
+
+def write_failed(plan: Plan, home: Path, reason: str, started_at: datetime) -> Path:
+    """The record of a trial whose process ended without an answer: status ``failed``, no curve, nothing charged."""
+    source = source_of(plan.algorithm.target, plan.curation.target)
+    stamp = started_at.strftime("%Y%m%dT%H%M%S%f")[:-3]
+    now = datetime.now(UTC)
+    lasted = (now - started_at).total_seconds()
+    record = Record(
+        schema_version=SCHEMA_VERSION,
+        record_id=f"{plan.workload.name}-{plan.algorithm.name}-{plan.curation.name}-s{plan.seed}-{plan.digest[:8]}-{stamp}",
+        origin=Origin.NATIVE,
+        workload=_workload_identity(plan),
+        entry=_entry(plan, source),
+        seed=plan.seed,
+        status=Status.FAILED,
+        status_reason=reason,
+        crossings=crossings((), plan.workload.metric, plan.workload.ladder),
+        result=Result(),
+        time=TimeLedger(wall_seconds={}, cpu_seconds={}, span_seconds={}, charged_seconds=0.0, outer_seconds=lasted),
+        trial_digest=plan.digest,
+        study=plan.study,
+        hardware_class=machine.hardware_class(0),
+        numerics_key=machine.numerics_key(),
+        started_at=started_at.isoformat(timespec="milliseconds"),
+        ended_at=now.isoformat(timespec="milliseconds"),
+    )
+    folder = home / "records" / record.record_id
+    if source is not None:
+        copy_code(source, folder / "source")
+    write_record(folder, record, (), yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True))
+    return folder
 
 
 def _workload_identity(plan: Plan) -> WorkloadIdentity:

@@ -30,6 +30,8 @@ VERBS = MappingProxyType(
         "prepare": "prepare",
         "run": "run",
         "study": "study",
+        "check": "check",
+        "submit": "submit",
         "curate": "curate",
         "leaderboard": "leaderboard",
         "compare": "compare",

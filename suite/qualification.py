@@ -1,0 +1,124 @@
+"""Trials of an entry, each in a process of its own, ending in ordinary records; also when the entry crashes, hangs or eats the memory.
+
+``configs/protocol.yaml`` says which workloads and how many seeds a submission runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any, ClassVar
+
+import yaml
+
+from ..data_pipelines.threads import prepare_environment
+from .config import Plan
+from .entry import EntryFolder
+from .errors import RecordError
+from .isolation import Ending, Limits, run_isolated
+from .record import Record, Status, read_record
+from .registry import config_folders
+from .schema import STRICT, build
+from .trial_record import write_failed
+
+__all__ = ["EntryTrial", "Round", "answer", "expected_seconds", "finished", "protocol_round", "run_entry_trial", "unmet"]
+
+SLACK_SECONDS = 300.0
+"""Of a process beside its charged seconds: imports, opening data, evaluations."""
+EVALUATION_FACTOR = 2.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a submission runs: every workload with seeds 0 to ``seeds`` - 1."""
+
+    __pydantic_config__: ClassVar = STRICT
+    workloads: tuple[str, ...]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class EntryTrial:
+    """What one trial came to: the record's status, why if it failed, the record's folder."""
+
+    status: Status
+    reason: str | None
+    folder: Path
+
+
+def protocol_round(name: str) -> Round:
+    """``qualification`` or ``full``, from the protocol's file."""
+    value = yaml.safe_load((config_folders()[0] / "protocol.yaml").read_text(encoding="utf-8"))
+    return build(Round, value[name], f"protocol.yaml: {name}")
+
+
+def unmet(plan: Plan) -> list[str]:
+    """Declared needs that the plan's workload does not provide."""
+    return sorted({*plan.algorithm.needs, *plan.curation.needs} - set(plan.workload.provides))
+
+
+def expected_seconds(plan: Plan, records: list[Record]) -> tuple[float | None, float]:
+    """Median of earlier trials on this workload, None without any, and the most that a trial may take."""
+    known = [r.time.outer_seconds for r in records if r.workload.digest == plan.workload.digest and r.time.outer_seconds is not None]
+    return (median(known) if known else None), _limit(plan)
+
+
+def finished(plan: Plan, records: list[Record]) -> Record | None:
+    """The finished record of this very trial, if there is one: a submission that is repeated does not train again."""
+    done = (Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED)
+    return next((record for record in records if record.trial_digest == plan.digest and record.status in done), None)
+
+
+def run_entry_trial(
+    entry: EntryFolder,
+    workload: str,
+    seed: int,
+    home: Path,
+    *,
+    study: str | None = None,
+    smoke: bool = False,
+    memory_bytes: int = 16 * 2**30,
+) -> EntryTrial:
+    """Run one trial of an entry's snapshot in a process with limits and without network.
+
+    Data are opened here before, since the process may not fetch them. A process that ends without an answer leaves a record with status
+    ``failed`` and the rule in its reason. Raises what opening the data raises, and ``NeedsUnmet`` never: ask :func:`unmet` before.
+    """
+    from .inputs import open_inputs
+
+    prepare_environment(home)
+    plan = entry.plan(workload, seed, study)
+    open_inputs(plan.workload, home)
+    began = datetime.now(UTC)
+    request = {"folder": str(entry.folder), "workload": workload, "seed": seed, "home": str(home), "study": study, "smoke": smoke}
+    outcome = run_isolated(__name__, request, Limits(seconds=_limit(plan), memory_bytes=memory_bytes), cwd=entry.folder)
+    if outcome.ending is Ending.ANSWERED:
+        return _trial(home / "records" / outcome.answer["record_id"])
+    rule = {Ending.TIMED_OUT: "time_limit", Ending.OUT_OF_MEMORY: "memory_limit"}.get(outcome.ending, "runs")
+    folder = write_failed(plan, home, f"{rule}: {outcome.detail}\n{outcome.output}".rstrip(), began)
+    return _trial(folder)
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, str]:
+    """The child's side: read the entry, run the trial, name its record."""
+    from .entry import read_entry
+    from .trial import run_trial
+
+    plan = read_entry(Path(request["folder"])).plan(request["workload"], request["seed"], request["study"])
+    record, _ = run_trial(plan, Path(request["home"]), smoke=request["smoke"])
+    return {"record_id": record.record_id}
+
+
+def _limit(plan: Plan) -> float:
+    return EVALUATION_FACTOR * plan.workload.budget.charged_seconds + SLACK_SECONDS
+
+
+def _trial(folder: Path) -> EntryTrial:
+    try:
+        record, _ = read_record(folder)
+    except RecordError as problem:  # foreign code ran beside it: what it left is looked at with distrust
+        return EntryTrial(Status.FAILED, str(problem), folder)
+    return EntryTrial(record.status, record.status_reason, folder)
