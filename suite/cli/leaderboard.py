@@ -22,6 +22,7 @@ EXAMPLES = (
     "timetrial leaderboard build --out site",
     "timetrial leaderboard show --json",
     "timetrial leaderboard build --records /shared/records --study demo",
+    "timetrial leaderboard --study nano_curation --budgets",
     "timetrial leaderboard build --from mlflow",
     "timetrial leaderboard serve --port 8000",
 )
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where build writes (boards/all or boards/STUDY below --home)")
     parser.add_argument("--reference", metavar="ENTRY", default="adamw", help="what headline scores are relative to (adamw)")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="also rewrite the generated region of this Markdown file")
+    parser.add_argument("--budgets", action="store_true", help="curation at equal examples and at equal seconds, as Markdown tables")
     parser.add_argument("--port", type=int, default=8000, help="of serve, on this machine only")
     parser.add_argument("--json", action="store_true", help="print the board as JSON")
 
@@ -49,6 +51,8 @@ def execute(arguments: argparse.Namespace) -> int:
     from ..files import write_text
 
     board, records, curves = gather(arguments)
+    if arguments.budgets:
+        return _budgets(records, curves)
     if arguments.json:
         print(json_text(board), end="")
     elif not (arguments.quiet and arguments.action != "show"):
@@ -61,6 +65,13 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.readme is not None:
         write_text(arguments.readme, with_region(_text(arguments.readme), board))
     return serve(folder, arguments.port) if arguments.action == "serve" else 0
+
+
+def _budgets(records: list[Record], curves: dict[str, Curve]) -> int:
+    from ...leaderboards.curation import report
+
+    print(report([(record, curves[record.record_id]) for record in records]), end="")
+    return 0
 
 
 def gather(arguments: argparse.Namespace) -> tuple[Board, list[Record], dict[str, Curve]]:

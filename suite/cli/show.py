@@ -66,8 +66,8 @@ def _contamination(arguments: argparse.Namespace, groups: Sequence[str]) -> int:
             f"{overlap.one} in {overlap.other}: {said['pairs']:,} pairs, {said['exact_pairs']:,} of them exact; "
             f"{said['one_examples']:,} examples of {overlap.one}, {said['other_examples']:,} of {overlap.other}"
         )
-        for one, other, similarity in list(zip(overlap.one_ids, overlap.other_ids, overlap.similarity, strict=True))[:EXAMPLES_SHOWN]:
-            print(f"  {one} ~ {other}  {similarity:.3f}")
+        for i in overlap.similarity.argsort(kind="stable")[::-1][:EXAMPLES_SHOWN]:
+            print(f"  {overlap.one_ids[i]} ~ {overlap.other_ids[i]}  {overlap.similarity[i]:.3f}")
     return 0
 
 

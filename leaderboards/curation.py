@@ -1,0 +1,186 @@
+"""Curation methods under two budgets: quality at equal examples seen and at equal charged seconds, and when a selection pays.
+
+Both are read off the same curves. The budget in examples is the workload's; the budget in seconds is what training on all data took
+(median over seeds). A learning-rate schedule stretches over examples, so a method that spent the seconds on choosing is read in the
+middle of its schedule: that is the price of choosing under this protocol, and it is stated rather than tuned away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median as middle
+
+from ..suite.curve import Curve
+from ..suite.errors import UserError
+from ..suite.record import Record, Status
+from ..suite.workload import Direction, Lens
+from . import formats
+from .statistics import Estimate, median
+
+__all__ = ["Arm", "break_even_uses", "markdown", "quality_at", "report", "two_budgets"]
+
+Trial = tuple[Record, Curve]
+_FINISHED = (Status.HIT, Status.MISSED, Status.DIVERGED)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to choose data at one keep fraction, over ``n`` seeds.
+
+    ``selection_seconds``: median of the bucket ``curate``. ``at_examples`` and ``at_seconds``: median quality at the two budgets.
+    ``wins``: seeds at which quality at equal examples is above that of ``random`` with the same seed and keep fraction, of ``pairs``.
+    ``uses``: for how many trainings a selection must serve until choosing and training together reach the main level as soon as training
+    on all data does; 1 means at once, None never (or the main level was missed).
+    """
+
+    curation: str
+    keep_fraction: float
+    n: int
+    selection_seconds: float
+    at_examples: Estimate
+    at_seconds: Estimate
+    wins: int
+    pairs: int
+    uses: int | None
+
+
+def break_even_uses(selection_seconds: float, training_seconds: float, reference_seconds: float) -> int | None:
+    """The smallest m with ``selection / m + training <= reference``; None when training alone is not faster.
+
+    ``ValueError`` for a negative or infinite number of seconds.
+    """
+    if not all(0 <= value < math.inf for value in (selection_seconds, training_seconds, reference_seconds)):
+        raise ValueError(f"expected seconds, given {selection_seconds}, {training_seconds} and {reference_seconds}")
+    saved = reference_seconds - training_seconds
+    if selection_seconds == 0 and saved == 0:
+        return 1
+    return max(1, math.ceil(selection_seconds / saved)) if saved > 0 else None
+
+
+def quality_at(curve: Curve, lens: Lens, cost: float) -> float | None:
+    """Quality at a cost, linear between evaluations; the last one's where the curve ends earlier; None before the first one."""
+    before = None
+    for point in curve:
+        at = point.cost(lens)
+        if at is None:
+            return None
+        if at >= cost:
+            if before is None:
+                return point.quality if at == cost else None
+            start, quality = before
+            share = (cost - start) / (at - start) if at > start else 1.0
+            return quality + share * (point.quality - quality)
+        before = (at, point.quality)
+    return None if before is None else before[1]
+
+
+def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
+    """The arms of one workload, algorithm and hardware class, by keep fraction (largest first) and then by quality at equal examples.
+
+    ``UserError`` when the trials differ in one of these or none was on all data. A seed that ran twice counts once, the earliest.
+    """
+    finished = [(r, curve) for r, curve in trials if r.status in _FINISHED and r.selected is not None and curve]
+    places = {_place(record) for record, _ in finished}
+    if len(places) != 1:
+        raise UserError(f"expected trials of one workload, algorithm and hardware class, given {len(places)} combinations")
+    groups: dict[tuple[str, float], dict[int, Trial]] = {}
+    for record, curve in sorted(finished, key=lambda pair: (pair[0].started_at or "", pair[0].record_id), reverse=True):
+        groups.setdefault((record.entry.curation, _fraction(record)), {})[record.seed] = (record, curve)
+    full = [trial for (curation, _), own in groups.items() if curation == "all" for trial in own.values()]
+    if not full:
+        raise UserError("expected trials on all data (curation 'all') to compare with, given none")
+    seconds = middle([curve[-1].charged_seconds for _, curve in full])
+    reference = _median_cost(full)
+    arms = [_arm(name, fraction, own, groups.get(("random", fraction), {}), seconds, reference) for (name, fraction), own in groups.items()]
+    sign = -1 if full[0][0].workload.metric.direction is Direction.MAXIMIZE else 1
+    return tuple(sorted(arms, key=lambda arm: (-arm.keep_fraction, sign * (arm.at_examples.value or 0.0), arm.curation)))
+
+
+def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
+    """The arms as a table; ``seeds``: how many were planned, so that missing ones show."""
+    head = ("keep", "curation", "choosing", "quality, equal examples", "quality, equal seconds", "above random", "pays after", "seeds")
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for arm in arms:
+        planned = f"/{seeds}" if seeds is not None else ""
+        uses = "never" if arm.uses is None else "at once" if arm.uses == 1 else f"{arm.uses} uses"
+        cells = (
+            f"{arm.keep_fraction:g}",
+            arm.curation,
+            formats.seconds(arm.selection_seconds),
+            _quality(arm.at_examples),
+            _quality(arm.at_seconds),
+            formats.rate(arm.wins, arm.pairs) if arm.pairs and arm.curation != "random" else "",
+            "" if arm.curation == "all" else uses,
+            f"{arm.n}{planned}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def report(trials: Sequence[Trial], seeds: int | None = None) -> str:
+    """A table for every workload, algorithm and hardware class that was trained on all data and on chosen ones, as Markdown."""
+    by_place: dict[tuple[str, str, str, str], list[Trial]] = {}
+    for record, curve in trials:
+        by_place.setdefault(_place(record), []).append((record, curve))
+    parts = []
+    for (identity, _, algorithm, hardware), own in sorted(by_place.items()):
+        chosen = {record.entry.curation for record, _ in own if record.status in _FINISHED}
+        if "all" in chosen and len(chosen) > 1:
+            parts.append(f"### {identity}, {algorithm}, {hardware}\n\n{markdown(two_budgets(own), seeds)}")
+    if not parts:
+        raise UserError("no workload was trained both on all data and on chosen ones; run `timetrial study nano_curation`")
+    return "\n".join(parts)
+
+
+def _place(record: Record) -> tuple[str, str, str, str]:
+    return record.workload.identity, record.workload.digest, record.entry.algorithm, record.hardware_class or "unknown hardware"
+
+
+def _fraction(record: Record) -> float:
+    return 1.0 if record.selected is None else record.selected.keep_fraction
+
+
+def _arm(
+    curation: str, fraction: float, own: dict[int, Trial], random: dict[int, Trial], budget_seconds: float, reference: float | None
+) -> Arm:
+    at_examples = {seed: _at(trial, Lens.EXAMPLES, trial[0].workload.budget.examples) for seed, trial in own.items()}
+    at_seconds = [_at(trial, Lens.CHARGED_SECONDS, budget_seconds) for trial in own.values()]
+    by_chance = {seed: _at(trial, Lens.EXAMPLES, trial[0].workload.budget.examples) for seed, trial in random.items()}
+    sign = 1 if next(iter(own.values()))[0].workload.metric.direction is Direction.MAXIMIZE else -1
+    paired = [(sign * a, sign * b) for seed, a in at_examples.items() if a is not None and (b := by_chance.get(seed)) is not None]
+    selection = middle([record.time.wall_seconds.get("curate", 0.0) for record, _ in own.values()])
+    to_main = _median_cost(list(own.values()))
+    uses = None
+    if to_main is not None and reference is not None:
+        uses = break_even_uses(selection, max(0.0, to_main - selection), reference)
+    return Arm(
+        curation,
+        fraction,
+        len(own),
+        selection,
+        median([value for value in at_examples.values() if value is not None]),
+        median([value for value in at_seconds if value is not None]),
+        sum(a > b for a, b in paired),
+        len(paired),
+        uses,
+    )
+
+
+def _at(trial: Trial, lens: Lens, cost: float) -> float | None:
+    return quality_at(trial[1], lens, cost)
+
+
+def _median_cost(trials: Sequence[Trial]) -> float | None:
+    """Median charged seconds to the main level; None when half of the trials or more missed it."""
+    found = [record.crossing() for record, _ in trials]
+    costs = [c.cost[Lens.CHARGED_SECONDS] for c in found if c is not None and c.hit and Lens.CHARGED_SECONDS in c.cost]
+    return median(costs, misses=len(trials) - len(costs)).value
+
+
+def _quality(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "not measured"
+    between = f" ({formats.interval(estimate, formats.quality)})" if estimate.interval is not None else ""
+    return formats.quality(estimate.value) + between

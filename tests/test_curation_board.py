@@ -1,0 +1,102 @@
+"""Two budgets side by side, and how many uses a selection needs until it pays: by hand, and against a brute-force search."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from timetrial.leaderboards.curation import break_even_uses, markdown, quality_at, report, two_budgets
+from timetrial.suite import cli
+from timetrial.suite.errors import UserError
+from timetrial.suite.record import write_record
+from timetrial.suite.workload import Lens
+
+from .synthetic_records import ACCURACY, LOSS, trial, workload
+
+SECONDS = st.integers(0, 400).map(lambda n: n / 4)
+
+
+@given(SECONDS, SECONDS, SECONDS)
+def test_break_even_is_the_first_number_of_uses_that_is_not_slower(selection, training, reference):
+    found = next((m for m in range(1, 2000) if selection / m + training <= reference), None)
+    if training == reference and selection > 0:
+        found = None
+    assert break_even_uses(selection, training, reference) == found
+
+
+@pytest.mark.parametrize("seconds", [(-1, 1, 1), (1, math.inf, 1), (1, 1, math.nan)])
+def test_what_is_no_time_is_refused(seconds):
+    with pytest.raises(ValueError, match="expected seconds"):
+        break_even_uses(*seconds)
+
+
+def test_quality_is_interpolated_between_evaluations_and_held_at_the_end():
+    _, curve = trial(workload())
+    a, b = curve[3], curve[4]
+    assert quality_at(curve, Lens.EXAMPLES, (a.examples + b.examples) / 2) == pytest.approx((a.quality + b.quality) / 2)
+    assert quality_at(curve, Lens.EXAMPLES, a.examples) == pytest.approx(a.quality)
+    assert quality_at(curve, Lens.CHARGED_SECONDS, 1e9) == curve[-1].quality
+    assert quality_at(curve[2:], Lens.EXAMPLES, 0) is None
+
+
+def chosen(of, entry, seed, seconds_to_main, selection):
+    """A trial whose selection took ``selection`` seconds before training began."""
+    record, curve = trial(of, entry, seed, seconds_to_main)
+    later = tuple(replace(p, charged_seconds=p.charged_seconds + (selection if p.examples else 0)) for p in curve)
+    crossings = tuple(
+        replace(c, cost={**c.cost, Lens.CHARGED_SECONDS: c.cost[Lens.CHARGED_SECONDS] + selection}) if c.hit else c
+        for c in record.crossings
+    )
+    return replace(record, crossings=crossings, time=replace(record.time, wall_seconds={"curate": selection})), later
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, LOSS])
+def test_a_faster_method_wins_at_equal_examples_and_pays_after_enough_uses(metric):
+    of = workload(metric=metric)
+    trials = [trial(of, "adamw", seed, 20.0) for seed in range(3)]
+    trials += [trial(of, "adamw + random 0.5", seed, 25.0) for seed in range(3)]
+    trials += [chosen(of, "adamw + el2n 0.5", seed, 15.0, 24.0) for seed in range(3)]
+    arms = {arm.curation: arm for arm in two_budgets(trials)}
+    assert (arms["el2n"].wins, arms["el2n"].pairs) == (3, 3)
+    assert arms["el2n"].selection_seconds == 24.0
+    assert arms["el2n"].uses == 5  # 24 s of choosing against 5 s saved a training
+    assert arms["random"].uses is None
+    order = -1 if metric is LOSS else 1
+    assert order * arms["el2n"].at_seconds.value < order * arms["el2n"].at_examples.value
+    assert arms["all"].at_seconds.value == arms["all"].at_examples.value
+    table = markdown(two_budgets(trials), seeds=5)
+    assert "| 0.5 | el2n | 24.0 s |" in table and "5 uses | 3/5 |" in table and "never" in table
+
+
+def test_the_order_of_trials_changes_nothing():
+    of = workload()
+    trials = [trial(of, entry, seed, 20.0 + seed) for entry in ("adamw", "adamw + random 0.5", "adamw + rs2 0.1") for seed in range(3)]
+    assert two_budgets(trials) == two_budgets(trials[::-1])
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(UserError, match="on all data"):
+        two_budgets([trial(workload(), "adamw + random 0.5")])
+    with pytest.raises(UserError, match="2 combinations"):
+        two_budgets([trial(workload(), "adamw"), trial(workload(), "lion")])
+    with pytest.raises(UserError, match="timetrial study nano_curation"):
+        report([trial(workload(), "adamw"), trial(workload(), "lion + random 0.5")])
+
+
+def test_every_workload_with_both_gets_a_table():
+    of, other = workload("one"), workload("two")
+    trials = [trial(of, "adamw"), trial(of, "adamw + rs2 0.5"), trial(other, "adamw"), trial(other, "lion + rs2 0.5")]
+    text = report(trials)
+    assert "### one@1, adamw, cpu2" in text and "two@1" not in text
+
+
+def test_the_command_prints_the_tables_of_a_study(tmp_path, capsys):
+    folder = tmp_path / "records"
+    for record, curve in [trial(workload(), "adamw"), trial(workload(), "adamw + rs2 0.5")]:
+        write_record(folder / record.record_id, record, curve, "")
+    assert cli.main(["leaderboard", "--budgets", "--records", str(folder), "--home", str(tmp_path)]) == 0
+    assert "| 0.5 | rs2 |" in capsys.readouterr().out
