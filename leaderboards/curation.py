@@ -60,7 +60,7 @@ def break_even_uses(selection_seconds: float, training_seconds: float, reference
 
 
 def quality_at(curve: Curve, lens: Lens, cost: float) -> float | None:
-    """Quality at a cost, linear between evaluations; the last one's where the curve ends earlier; None before the first one."""
+    """Quality at a cost, linear between evaluations; held before the first (the untrained model) and after the last; None without a meter."""
     before = None
     for point in curve:
         at = point.cost(lens)
@@ -68,7 +68,7 @@ def quality_at(curve: Curve, lens: Lens, cost: float) -> float | None:
             return None
         if at >= cost:
             if before is None:
-                return point.quality if at == cost else None
+                return point.quality
             start, quality = before
             share = (cost - start) / (at - start) if at > start else 1.0
             return quality + share * (point.quality - quality)
@@ -85,9 +85,10 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
     places = {_place(record) for record, _ in finished}
     if len(places) != 1:
         raise UserError(f"expected trials of one workload, algorithm and hardware class, given {len(places)} combinations")
+    names = _names({_options(record) for record, _ in finished})
     groups: dict[tuple[str, float], dict[int, Trial]] = {}
     for record, curve in sorted(finished, key=lambda pair: (pair[0].started_at or "", pair[0].record_id), reverse=True):
-        groups.setdefault((record.entry.curation, _fraction(record)), {})[record.seed] = (record, curve)
+        groups.setdefault((names[_options(record)], _fraction(record)), {})[record.seed] = (record, curve)
     full = [trial for (curation, _), own in groups.items() if curation == "all" for trial in own.values()]
     if not full:
         raise UserError("expected trials on all data (curation 'all') to compare with, given none")
@@ -136,6 +137,20 @@ def report(trials: Sequence[Trial], seeds: int | None = None) -> str:
 
 def _place(record: Record) -> tuple[str, str, str, str]:
     return record.workload.identity, record.workload.digest, record.entry.algorithm, record.hardware_class or "unknown hardware"
+
+
+def _options(record: Record) -> tuple[str, frozenset[tuple[str, str]]]:
+    return record.entry.curation, frozenset((name, str(value)) for name, value in record.entry.curation_options.items())
+
+
+def _names(found: set[tuple[str, frozenset[tuple[str, str]]]]) -> dict[tuple[str, frozenset[tuple[str, str]]], str]:
+    """What to call each method; where one occurs with several options, those in which they differ are added."""
+    names = {}
+    for curation, options in found:
+        shared = frozenset.intersection(*(others for name, others in found if name == curation))
+        own = ", ".join(f"{name}={value}" for name, value in sorted(options - shared))
+        names[curation, options] = f"{curation} ({own})" if own else curation
+    return names
 
 
 def _fraction(record: Record) -> float:

@@ -40,7 +40,7 @@ def test_quality_is_interpolated_between_evaluations_and_held_at_the_end():
     assert quality_at(curve, Lens.EXAMPLES, (a.examples + b.examples) / 2) == pytest.approx((a.quality + b.quality) / 2)
     assert quality_at(curve, Lens.EXAMPLES, a.examples) == pytest.approx(a.quality)
     assert quality_at(curve, Lens.CHARGED_SECONDS, 1e9) == curve[-1].quality
-    assert quality_at(curve[2:], Lens.EXAMPLES, 0) is None
+    assert quality_at(curve[2:], Lens.EXAMPLES, 0) == curve[2].quality  # all was spent on choosing: the model is untrained
 
 
 def chosen(of, entry, seed, seconds_to_main, selection):
@@ -76,6 +76,17 @@ def test_the_order_of_trials_changes_nothing():
     of = workload()
     trials = [trial(of, entry, seed, 20.0 + seed) for entry in ("adamw", "adamw + random 0.5", "adamw + rs2 0.1") for seed in range(3)]
     assert two_budgets(trials) == two_budgets(trials[::-1])
+
+
+def test_one_method_with_two_settings_is_two_arms():
+    of = workload()
+    record, curve = trial(of, "adamw + prototypes 0.5")
+    arms = [
+        (replace(record, entry=replace(record.entry, curation_options={"embedder": name, "clusters": 10})), curve)
+        for name in ("pca", "patches")
+    ]
+    found = {arm.curation for arm in two_budgets([trial(of, "adamw"), *arms])}
+    assert found == {"all", "prototypes (embedder=pca)", "prototypes (embedder=patches)"}
 
 
 def test_what_cannot_be_compared_is_refused():
