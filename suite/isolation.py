@@ -21,11 +21,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Ending", "Limits", "Outcome", "network_prefix", "run_isolated"]
+__all__ = ["MEMORY_WORDS", "Ending", "Limits", "Outcome", "network_prefix", "run_isolated"]
 
 _KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "TEMP", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _KEPT_PREFIXES = ("LC_", "PYTHON", "TIMETRIAL_", "OMP_", "MKL_", "OPENBLAS_", "NUMBA_", "TORCH", "CUDA_", "NVIDIA_", "CI_")
 _TAIL_CHARACTERS = 4000
+MEMORY_WORDS = ("MemoryError", "can't allocate memory", "std::bad_alloc", "Cannot allocate memory", "out of memory")
+"""One of these is in what Python, torch or C++ say when they get no more memory."""
 
 
 class Ending(StrEnum):
@@ -125,8 +127,7 @@ def _ending(status: int | None, answer: Mapping[str, Any] | None, output: str, l
     if answer is not None and "value" in answer:
         return Ending.ANSWERED, ""
     failed = "" if answer is None else str(answer.get("error", ""))
-    memory = ("MemoryError", "can't allocate memory", "std::bad_alloc", "Cannot allocate memory", "out of memory")
-    if any(word in failed or word in output for word in memory):
+    if any(word in failed or word in output for word in MEMORY_WORDS):
         return Ending.OUT_OF_MEMORY, f"needs more than {limits.memory_bytes / 2**30:.3g} GiB"
     if failed:
         return Ending.CRASHED, failed

@@ -18,7 +18,7 @@ from ..data_pipelines.threads import prepare_environment
 from .config import Plan
 from .entry import EntryFolder
 from .errors import RecordError
-from .isolation import Ending, Limits, run_isolated
+from .isolation import MEMORY_WORDS, Ending, Limits, run_isolated
 from .record import Record, Status, read_record
 from .registry import config_folders
 from .schema import STRICT, build
@@ -29,6 +29,7 @@ __all__ = ["EntryTrial", "Round", "answer", "expected_seconds", "finished", "pro
 SLACK_SECONDS = 300.0
 """Of a process beside its charged seconds: imports, opening data, evaluations."""
 EVALUATION_FACTOR = 2.0
+_RULES = {Ending.TIMED_OUT: "time_limit", Ending.OUT_OF_MEMORY: "memory_limit", Ending.CRASHED: "runs"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Round:
 
 @dataclass(frozen=True)
 class EntryTrial:
-    """What one trial came to: the record's status, why if it failed, the record's folder."""
+    """What one trial came to: the record's status, if it failed the rule and why, and the record's folder."""
 
     status: Status
     reason: str | None
@@ -97,8 +98,7 @@ def run_entry_trial(
     outcome = run_isolated(__name__, request, Limits(seconds=_limit(plan), memory_bytes=memory_bytes), cwd=entry.folder)
     if outcome.ending is Ending.ANSWERED:
         return _trial(home / "records" / outcome.answer["record_id"])
-    rule = {Ending.TIMED_OUT: "time_limit", Ending.OUT_OF_MEMORY: "memory_limit"}.get(outcome.ending, "runs")
-    folder = write_failed(plan, home, f"{rule}: {outcome.detail}\n{outcome.output}".rstrip(), began)
+    folder = write_failed(plan, home, f"{_RULES[outcome.ending]}: {outcome.detail}\n{outcome.output}".rstrip(), began)
     return _trial(folder)
 
 
@@ -121,4 +121,9 @@ def _trial(folder: Path) -> EntryTrial:
         record, _ = read_record(folder)
     except RecordError as problem:  # foreign code ran beside it: what it left is looked at with distrust
         return EntryTrial(Status.FAILED, str(problem), folder)
-    return EntryTrial(record.status, record.status_reason, folder)
+    reason = record.status_reason
+    if record.status is Status.FAILED and reason is not None and not reason.startswith(tuple(f"{rule}: " for rule in _RULES.values())):
+        *_, last = reason.strip().splitlines()  # a traceback that the trial recorded
+        memory = any(word in last for word in MEMORY_WORDS)
+        reason = f"{_RULES[Ending.OUT_OF_MEMORY if memory else Ending.CRASHED]}: {last}"
+    return EntryTrial(record.status, reason, folder)

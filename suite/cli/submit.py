@@ -109,8 +109,12 @@ def _expected(plans: list[Plan], known: list[Record]) -> list[str]:
     most = sum(limit for _, limit in found)
     medians = [median for median, _ in found if median is not None]
     if len(medians) < len(found):
-        return [f"{len(todo)} trials; how long they take is not known here yet, at most {most / 60:.0f} min"]
-    return [f"{len(todo)} trials, about {sum(medians) / 60:.0f} min by earlier ones on this machine, at most {most / 60:.0f} min"]
+        return [f"{len(todo)} trials; how long they take is not known here yet, at most {_span(most)}"]
+    return [f"{len(todo)} trials, about {_span(sum(medians))} by earlier ones on this machine, at most {_span(most)}"]
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _records(home: Path) -> list[Record]:

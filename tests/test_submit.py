@@ -1,0 +1,133 @@
+"""Submitting: the README's example from folder to place, refusals before training, and trials of entries that crash, hang or eat memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from timetrial.suite import qualification
+from timetrial.suite.cli import main
+from timetrial.suite.entry import read_entry
+from timetrial.suite.qualification import protocol_round, run_entry_trial, unmet
+from timetrial.suite.record import Status, read_record
+from timetrial.suite.registry import names
+from timetrial.suite.verify import verify_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.timeout(180)
+REHEARSAL = ["--workloads", "digits_mlp", "--seeds", "1", "--no-mlflow"]
+
+
+@pytest.fixture
+def example(tmp_path):
+    """The entry as the README shows it."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Submit your own")[2]
+    folder = tmp_path / "my_entry"
+    folder.mkdir()
+    for language, name in (("yaml", "entry.yaml"), ("python", "algorithm.py")):
+        (folder / name).write_text(re.search(rf"```{language}\n(.+?)```", section, flags=re.DOTALL)[1])
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("TIMETRIAL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def edited(folder, old, new):
+    path = folder / "algorithm.py"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    return folder
+
+
+def records(home):
+    return [read_record(path.parent) for path in sorted((home / "records").glob("*/record.json"))]
+
+
+def test_the_example_of_the_readme_is_checked_trained_and_placed(example, home, capsys):
+    assert main(["submit", str(example), *REHEARSAL, "--json"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert [(p["workload"], p["place"], p["of"], p["trials"], p["ranked"]) for p in found["places"]] == [("digits_mlp@1", 1, 1, 1, False)]
+    assert "1 trials; how long they take is not known here yet, at most" in said.err
+    ((record, _),) = records(home)
+    assert record.entry.name == "sign_momentum" and record.study == "submit-sign_momentum" and record.status is Status.HIT
+    folder = home / "records" / record.record_id
+    assert {path.name for path in (folder / "source").iterdir()} == {"entry.yaml", "algorithm.py"}
+    assert all(check.passed for check in verify_folder(folder))
+    assert main(["submit", str(example), *REHEARSAL]) == 0
+    said = capsys.readouterr()
+    assert "from its record" in said.err and "->" in said.out and "no rank" in said.out
+    assert len(records(home)) == 1
+
+
+def test_a_broken_rule_is_refused_before_any_training(example, home, capsys):
+    edited(example, "        problem, losses =", "        print(torch.rand(1))\n        problem, losses =")
+    assert main(["submit", str(example), *REHEARSAL]) == 1
+    said = capsys.readouterr().err
+    assert "algorithm.py:11: no_global_random" in said and not (home / "records").exists()
+
+
+@pytest.mark.parametrize(
+    ("action", "rule"),
+    [("while True: pass", "time_limit"), ("import os; os._exit(3)", "runs"), ("[torch.ones(2**24) for _ in range(10**6)]", "memory_limit")],
+)
+def test_what_starts_late_fails_its_trial_with_the_rule_and_nothing_else(example, home, monkeypatch, action, rule):
+    """After more steps than the contract suite takes: the host goes on, the record says which rule, other records stay."""
+    monkeypatch.setattr(qualification, "EVALUATION_FACTOR", 0.0)
+    monkeypatch.setattr(qualification, "SLACK_SECONDS", 12.0)
+    edited(
+        example,
+        "        problem, losses =",
+        f"        if state['problem'].progress() > 0.5:\n            {action}\n        problem, losses =",
+    )
+    entry = read_entry(example).snapshot(home)
+    trial = run_entry_trial(entry, "digits_mlp", 0, home, memory_bytes=2**31)
+    assert trial.status is Status.FAILED and trial.reason is not None and trial.reason.startswith(f"{rule}: ")
+    ((record, _),) = records(home)
+    assert record.status is Status.FAILED and record.entry.source_digest == entry.digest and record.status_reason
+    assert all(check.passed for check in verify_folder(trial.folder) if check.name != "seeds")
+
+
+def test_check_prints_violations_and_runs_a_smoke_trial(example, home, capsys):
+    assert main(["check", str(example), "--run"]) == 0
+    assert "digits_mlp: smoke" in capsys.readouterr().out
+    edited(example, "        problem, losses =", "        state['last'] = batch\n        problem, losses =")
+    assert main(["check", str(example), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [violation["rule"] for violation in found["violations"]] == ["batch_not_kept"] and found["accepted"] is False
+
+
+def test_no_folder_and_no_seed_are_user_errors(example, home, capsys):
+    assert main(["check", str(example / "nowhere")]) == 1
+    assert main(["submit", str(example), "--workloads", "digits_mlp", "--seeds", "0"]) == 1
+    assert "--seeds: expected at least 1" in capsys.readouterr().err
+
+
+def test_a_dry_run_trains_nothing(example, home, capsys):
+    assert main(["submit", str(example), "--dry-run"]) == 0
+    assert "9 trials" in capsys.readouterr().err and not home.joinpath("records").exists()
+
+
+def test_the_protocol_names_ranking_workloads_that_exist():
+    for name in ("qualification", "full"):
+        chosen = protocol_round(name)
+        assert set(chosen.workloads) <= set(names("workload")) and "digits_mlp" not in chosen.workloads and chosen.seeds > 0
+    assert len(protocol_round("qualification").workloads) == 3
+
+
+def test_a_workload_that_lacks_a_declared_need_is_left_out_by_name(example, home, capsys):
+    path = example / "entry.yaml"
+    value = yaml.safe_load(path.read_text())
+    value["algorithm"]["needs"] = ["image_input"]
+    path.write_text(yaml.safe_dump(value))
+    assert unmet(read_entry(example).plan("digits_mlp", 0)) == ["image_input"]
+    assert main(["submit", str(example), *REHEARSAL]) == 1
+    assert "digits_mlp: left out, it does not provide image_input" in capsys.readouterr().err
