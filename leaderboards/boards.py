@@ -11,7 +11,7 @@ from typing import Any
 from ..suite.curve import Curve
 from ..suite.errors import RecordError
 from ..suite.files import object_digest
-from ..suite.record import Entry, Origin, Record, Status, WorkloadIdentity, read_record
+from ..suite.record import TUNING_SUFFIX, Entry, Origin, Record, Status, WorkloadIdentity, read_record
 from ..suite.workload import Lens, ResultRule, TargetStatus, Tier
 from .states import Standing, Verdict, state_of
 from .statistics import Estimate, median, proportion
@@ -184,6 +184,8 @@ def _problem(record: Record) -> str | None:
     if record.status in _LEFT_OUT:
         detail = (record.status_reason or "").strip().splitlines()
         return f"{_LEFT_OUT[record.status]}{': ' + detail[-1] if record.status is Status.FAILED and detail else ''}"
+    if (record.study or "").endswith(TUNING_SUFFIX):
+        return "a tuning trial: it chose hyperparameters, and only trials on fresh seeds rank"
     crossing = record.crossing()
     if crossing is None or [c.level for c in record.crossings] != list(record.workload.ladder.levels):
         return "its crossings are not those of its workload's ladder"

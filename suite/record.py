@@ -21,6 +21,7 @@ from .workload import Budget, Metric, ResultRule, TargetLadder, Tier
 
 __all__ = [
     "SCHEMA_VERSION",
+    "TUNING_SUFFIX",
     "Cost",
     "Entry",
     "Origin",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+TUNING_SUFFIX = "/tuning"
+"""What is added to a study's name for the trials that chose its hyperparameters; those never rank."""
 
 
 class Status(StrEnum):

@@ -12,12 +12,13 @@ from .config import Plan, resolve
 from .curve import CurvePoint
 from .errors import ConfigError, RecordError
 from .inputs import Inputs, open_inputs
-from .record import Record, Status, read_record
+from .record import TUNING_SUFFIX, Record, Status, read_record
 from .registry import definition
 from .schema import STRICT, build
 from .trial import run_trial
+from .tuning import best_trial, tuning_points
 
-__all__ = ["Arm", "Study", "load_study", "missing", "run_study", "study_plans"]
+__all__ = ["Arm", "Study", "chosen_plans", "load_study", "missing", "run_study", "study_plans", "tuning_plans"]
 
 DONE = frozenset({Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED})
 
@@ -35,7 +36,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """``workloads`` x ``arms`` x ``seeds`` (0 to seeds - 1)."""
+    """``workloads`` x ``arms`` x ``seeds`` (0 to seeds - 1).
+
+    With ``tuning_trials`` above 0 each arm on each workload first runs that many points of its search space on seed 0, in a study
+    of its own, and the chosen point is what runs on the seeds 1 to ``seeds``: fresh ones, of which none had a say.
+    """
 
     __pydantic_config__: ClassVar = STRICT
     name: str
@@ -43,6 +48,7 @@ class Study:
     workloads: tuple[str, ...]
     arms: tuple[Arm, ...]
     seeds: int
+    tuning_trials: int = 0
 
 
 def load_study(name: str, seeds: int | None = None) -> Study:
@@ -51,29 +57,50 @@ def load_study(name: str, seeds: int | None = None) -> Study:
     study = study if seeds is None else replace(study, seeds=seeds)
     if study.seeds < 1:
         raise ConfigError(f"study {name}: seeds: expected at least 1, given {study.seeds}")
+    if study.tuning_trials < 0:
+        raise ConfigError(f"study {name}: tuning_trials: expected 0 or more, given {study.tuning_trials}")
     return study
 
 
 def study_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
-    """All trials in the order they run: seed by seed, arms interleaved, so that a drift of the machine hits all arms alike."""
-    plans = []
-    for seed, workload, arm in itertools.product(range(study.seeds), study.workloads, study.arms):
-        own = [f"{key}={value}" for key, value in arm.overrides.items()]
-        chosen = [f"workload={workload}", f"algorithm={arm.algorithm}", f"curation={arm.curation}", f"keep_fraction={arm.keep_fraction}"]
-        plans.append(resolve([*chosen, *own, f"seed={seed}", f"study={study.name}", *overrides]))
-    return plans
+    """All trials of an untuned study as they run: seed by seed, arms interleaved, so that a drift of the machine hits all alike."""
+    cells = itertools.product(range(study.seeds), study.workloads, study.arms)
+    return [_arm_plan(workload, arm, seed, study.name, overrides) for seed, workload, arm in cells]
+
+
+def tuning_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
+    """The trials that choose hyperparameters: point by point, arms interleaved, all on seed 0."""
+    points: list[list[Plan]] = []
+    for workload, arm in itertools.product(study.workloads, study.arms):
+        plan = _arm_plan(workload, arm, 0, study.name + TUNING_SUFFIX, overrides)
+        tried = tuning_points(plan.algorithm, study.tuning_trials) if study.tuning_trials else ()
+        points.append([replace(plan, algorithm=replace(plan.algorithm, hyperparameters=point)) for point in tried])
+    return [plan for row in itertools.zip_longest(*points) for plan in row if plan is not None]
+
+
+def chosen_plans(study: Study, home: Path, overrides: Sequence[str] = ()) -> list[Plan]:
+    """The trials of a tuned study that rank, at the points that its finished tuning trials chose.
+
+    Raises ``ConfigError`` when tuning trials are missing or none of an arm's says anything.
+    """
+    plans = tuning_plans(study, overrides)
+    finished = _finished(home)
+    absent = sum((plan.study, plan.digest) not in finished for plan in plans)
+    if absent:
+        raise ConfigError(f"study {study.name}: {absent} of {len(plans)} tuning trials are not finished")
+    arms: dict[str, list[Plan]] = {}
+    for plan in plans:
+        arms.setdefault(replace(plan, algorithm=replace(plan.algorithm, hyperparameters={})).digest, []).append(plan)
+    best = [best_trial([finished[plan.study, plan.digest] for plan in tried]) for tried in arms.values()]
+    chosen = [
+        next(plan for plan in tried if plan.digest == record.trial_digest) for tried, record in zip(arms.values(), best, strict=True)
+    ]
+    return [replace(plan, seed=seed, study=study.name) for seed in range(1, study.seeds + 1) for plan in chosen]
 
 
 def missing(plans: Sequence[Plan], home: Path) -> list[Plan]:
     """The plans without a finished record of the same study; records that cannot be read count as absent."""
-    found = set()
-    for path in (home / "records").glob("*/record.json"):
-        try:
-            record, _ = read_record(path.parent)
-        except RecordError:
-            continue
-        if record.status in DONE:
-            found.add((record.study, record.trial_digest))
+    found = _finished(home)
     return [plan for plan in plans if (plan.study, plan.digest) not in found]
 
 
@@ -97,3 +124,22 @@ def run_study(
         if record.status is Status.INTERRUPTED:
             break
     return records
+
+
+def _arm_plan(workload: str, arm: Arm, seed: int, study: str, overrides: Sequence[str]) -> Plan:
+    own = [f"{key}={value}" for key, value in arm.overrides.items()]
+    chosen = [f"workload={workload}", f"algorithm={arm.algorithm}", f"curation={arm.curation}", f"keep_fraction={arm.keep_fraction}"]
+    return resolve([*chosen, *own, f"seed={seed}", f"study={study}", *overrides])
+
+
+def _finished(home: Path) -> dict[tuple[str | None, str | None], Record]:
+    """Finished records by study and trial, the one started first where a trial was run twice."""
+    found: dict[tuple[str | None, str | None], Record] = {}
+    for path in sorted((home / "records").glob("*/record.json")):
+        try:
+            record, _ = read_record(path.parent)
+        except RecordError:
+            continue
+        if record.status in DONE:
+            found.setdefault((record.study, record.trial_digest), record)
+    return found

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 import timetrial
+from timetrial.leaderboards.boards import board
 from timetrial.suite.config import resolve
 from timetrial.suite.errors import ConfigError, UnknownName
 from timetrial.suite.record import Status
-from timetrial.suite.study import Arm, Study, load_study, missing, run_study, study_plans
+from timetrial.suite.study import Arm, Study, chosen_plans, load_study, missing, run_study, study_plans, tuning_plans
+from timetrial.suite.tuning import best_trial
 
 SHORT = ("workload.budget.examples=1000", "workload.budget.charged_seconds=1000", "loader=torch")
 STUDY = Study("mine", "a test", ("digits_mlp",), (Arm("adamw"), Arm("lion", overrides={"lr": 0.001})), 2)
@@ -71,3 +73,30 @@ def test_the_python_face_runs_a_trial_and_makes_a_board(home):
     assert board.sections[0].rows[0].n == 1
     with pytest.raises(timetrial.TimetrialError, match="unknown workload"):
         timetrial.run("digits", home=home)
+
+
+TUNED = Study("tuned", "a test", ("digits_mlp",), (Arm("adamw"), Arm("lion")), 2, tuning_trials=3)
+
+
+def test_tuning_trials_run_point_by_point_on_seed_0_in_a_study_of_their_own():
+    plans = tuning_plans(TUNED)
+    assert [(p.algorithm.name, p.seed, p.study) for p in plans] == [(name, 0, "tuned/tuning") for name in ("adamw", "lion")] * 3
+    assert len({p.digest for p in plans}) == 6
+    assert tuning_plans(STUDY) == []
+
+
+def test_the_chosen_point_of_each_arm_runs_on_fresh_seeds(home):
+    plans = tuning_plans(TUNED, SHORT)
+    with pytest.raises(ConfigError, match="6 of 6 tuning trials are not finished"):
+        chosen_plans(TUNED, home, SHORT)
+    records = run_study(plans, home)
+    chosen = chosen_plans(TUNED, home, SHORT)
+    assert [(p.algorithm.name, p.seed, p.study) for p in chosen] == [(n, seed, "tuned") for seed in (1, 2) for n in ("adamw", "lion")]
+    for plan, tried in zip(chosen, (records[0::2], records[1::2]), strict=False):
+        assert dict(plan.algorithm.hyperparameters) == dict(best_trial(tried).entry.hyperparameters)
+
+
+def test_tuning_trials_are_left_out_of_every_board(home):
+    records = run_study(tuning_plans(TUNED, SHORT)[:1], home)
+    table = board(records)
+    assert table.n == 0 and "tuning trial" in table.rejected[0].reason

@@ -11,6 +11,7 @@ from ..config import Plan
 from .output import console
 
 HELP = "run a named study: a grid of trials, resumable"
+INTERRUPTED = 130
 EXAMPLES = ("timetrial study demo", "timetrial study demo --seeds 5", "timetrial study demo --dry-run")
 
 
@@ -24,35 +25,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run what is missing, mirror it, print and write the board."""
+    """Run what is missing, tuning trials first, mirror it, print and write the board."""
     from ...leaderboards.statistics import MINIMUM_N
-    from ..study import load_study, missing, study_plans
+    from ..study import chosen_plans, load_study, missing, study_plans, tuning_plans
 
     home: Path = arguments.home
     study = load_study(arguments.name, arguments.seeds)
-    plans = study_plans(study, arguments.overrides)
+    tuning = tuning_plans(study, arguments.overrides)
+    to_tune = missing(tuning, home)
+    if tuning:
+        print(f"study {study.name}: {len(tuning)} tuning trials, {len(to_tune)} to run", file=sys.stderr)
+        if arguments.dry_run and to_tune:
+            return _list(to_tune)
+        if to_tune and not _run(to_tune, arguments):
+            return INTERRUPTED
+        plans = chosen_plans(study, home, arguments.overrides)
+    else:
+        plans = study_plans(study, arguments.overrides)
     to_do = missing(plans, home)
     print(f"study {study.name}: {len(plans)} trials, {len(to_do)} to run. {study.summary}", file=sys.stderr)
     if arguments.dry_run:
-        for plan in to_do:
-            print(f"{plan.workload.identity}  {plan.entry_name}  seed {plan.seed}")
-        return 0
-    if to_do:
-        from ..study import run_study
-        from .progress import TrialDisplay
-        from .single import mirror_quietly
-
-        with TrialDisplay(to_do, quiet=arguments.quiet) as display:
-            records = run_study(to_do, home, on_point=display.on_point, on_record=display.on_record)
-        if not arguments.no_mlflow:
-            mirror_quietly([home / "records" / record.record_id for record in records], home)
-        if len(records) < len(to_do) or records[-1].status == "interrupted":
-            print("interrupted; the same command resumes it", file=sys.stderr)
-            return 130
+        return _list(to_do)
+    if to_do and not _run(to_do, arguments):
+        return INTERRUPTED
     show_board(study.name, plans, home)
     if study.seeds < MINIMUM_N:
         print(f"{study.seeds} seeds are too few for intervals: timetrial study {study.name} --seeds {MINIMUM_N}", file=sys.stderr)
     return 0
+
+
+def _list(plans: Sequence[Plan]) -> int:
+    for plan in plans:
+        print(f"{plan.workload.identity}  {plan.entry_name}  seed {plan.seed}  {dict(plan.algorithm.hyperparameters)}")
+    return 0
+
+
+def _run(plans: Sequence[Plan], arguments: argparse.Namespace) -> bool:
+    """Run and mirror trials; False when somebody stopped them."""
+    from ..study import run_study
+    from .progress import TrialDisplay
+    from .single import mirror_quietly
+
+    with TrialDisplay(plans, quiet=arguments.quiet) as display:
+        records = run_study(plans, arguments.home, on_point=display.on_point, on_record=display.on_record)
+    if not arguments.no_mlflow:
+        mirror_quietly([arguments.home / "records" / record.record_id for record in records], arguments.home)
+    whole = len(records) == len(plans) and records[-1].status != "interrupted"
+    if not whole:
+        print("interrupted; the same command resumes it", file=sys.stderr)
+    return whole
 
 
 def show_board(study: str, plans: Sequence[Plan], home: Path) -> None:
