@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MEMORY_WORDS", "Ending", "Limits", "Outcome", "network_prefix", "run_isolated"]
+__all__ = ["MEMORY_WORDS", "Ending", "Limits", "Outcome", "network_prefix", "refuse_network", "run_isolated"]
 
 _KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "TEMP", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _KEPT_PREFIXES = ("LC_", "PYTHON", "TIMETRIAL_", "OMP_", "MKL_", "OPENBLAS_", "NUMBA_", "TORCH", "CUDA_", "NVIDIA_", "CI_")
@@ -107,6 +107,16 @@ def network_prefix() -> tuple[str, ...]:
     prefix = (unshare, "--map-root-user", "--net")
     tried = subprocess.run([*prefix, "true"], capture_output=True, timeout=10, check=False)
     return prefix if tried.returncode == 0 else ()
+
+
+def refuse_network() -> None:
+    """From now on this process makes no connection: the weaker way, for where :func:`network_prefix` is empty. It cannot be taken back."""
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg"):
+            raise PermissionError(f"{event}: an entry has no network")
+
+    sys.addaudithook(refuse)
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:

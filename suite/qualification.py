@@ -18,7 +18,7 @@ from ..data_pipelines.threads import prepare_environment
 from .config import Plan
 from .entry import EntryFolder
 from .errors import RecordError
-from .isolation import MEMORY_WORDS, Ending, Limits, run_isolated
+from .isolation import MEMORY_WORDS, Ending, Limits, network_prefix, refuse_network, run_isolated
 from .record import Record, Status, read_record
 from .registry import config_folders
 from .schema import STRICT, build
@@ -83,7 +83,7 @@ def run_entry_trial(
     smoke: bool = False,
     memory_bytes: int = 16 * 2**30,
 ) -> EntryTrial:
-    """Run one trial of an entry's snapshot in a process with limits and without network.
+    """Run one trial of an entry's snapshot in a process with limits and without network (taken away, or else refused).
 
     Data are opened here before, since the process may not fetch them. A process that ends without an answer leaves a record with status
     ``failed`` and the rule in its reason. Raises what opening the data raises, and ``NeedsUnmet`` never: ask :func:`unmet` before.
@@ -94,7 +94,15 @@ def run_entry_trial(
     plan = entry.plan(workload, seed, study)
     open_inputs(plan.workload, home)
     began = datetime.now(UTC)
-    request = {"folder": str(entry.folder), "workload": workload, "seed": seed, "home": str(home), "study": study, "smoke": smoke}
+    request: dict[str, Any] = {
+        "folder": str(entry.folder),
+        "workload": workload,
+        "seed": seed,
+        "home": str(home),
+        "study": study,
+        "smoke": smoke,
+    }
+    request["network"] = not network_prefix()
     outcome = run_isolated(__name__, request, Limits(seconds=_limit(plan), memory_bytes=memory_bytes), cwd=entry.folder)
     if outcome.ending is Ending.ANSWERED:
         return _trial(home / "records" / outcome.answer["record_id"])
@@ -107,6 +115,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, str]:
     from .entry import read_entry
     from .trial import run_trial
 
+    if request["network"]:
+        refuse_network()
     plan = read_entry(Path(request["folder"])).plan(request["workload"], request["seed"], request["study"])
     record, _ = run_trial(plan, Path(request["home"]), smoke=request["smoke"])
     return {"record_id": record.record_id}

@@ -132,7 +132,7 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["lsit"], "unknown verb 'lsit'; did you mean 'list'?"),
+        (["lsit"], "unknown verb 'lsit'; did you mean 'list'"),
         (["--home", "x", "list"], "expected a verb before flags, given '--home'"),
         (["list", "--jsn"], "unknown flag '--jsn'; did you mean '--json'?"),
         (["list", "--js"], "unknown flag '--js'"),

@@ -89,3 +89,10 @@ def test_a_machine_without_unshare_says_that_there_is_network(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert network_prefix() == ()
     network_prefix.cache_clear()
+
+
+def test_where_the_network_stays_connections_are_refused(probe):
+    attempt = "    socket.create_connection(('127.0.0.1', 9), timeout=1)"
+    refused = "from timetrial.suite.isolation import refuse_network\nimport socket\nrefuse_network()\n"
+    found = probe(f"{refused}try:\n{attempt}\nexcept PermissionError as problem:\n    return str(problem)")
+    assert "an entry has no network" in found.answer

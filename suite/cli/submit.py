@@ -49,6 +49,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         entry = entry.snapshot(arguments.home)
     say(f"{entry.manifest.name}: {len(report.passed)} rules kept, {len(report.undecided)} undecided ({report.seconds:.0f} s)")
+    if report.network:
+        say("network: it cannot be taken away on this machine; connections are refused inside the process, which is weaker")
     plans, left_out = _plans(entry, arguments)
     known = _records(arguments.home)
     for line in [*left_out, *_expected(plans, known)]:
