@@ -69,7 +69,8 @@ def run_isolated(module: str, request: Mapping[str, Any], limits: Limits | None 
     """Call ``answer(request)`` of a module of this package in a new process and return what came of it.
 
     Request and answer are JSON. The process leads a group of its own, which is killed as a whole when the time is up or the answer is
-    there, so that nothing it started outlives it. Of the environment only what Python, torch and timetrial read is handed on.
+    there, so that nothing it started outlives it. No file in ``cwd`` stands in for a module (``-P``). Of the environment only what Python,
+    torch and timetrial read is handed on.
     """
     limits = limits or Limits()
     prefix = network_prefix()
@@ -77,7 +78,7 @@ def run_isolated(module: str, request: Mapping[str, Any], limits: Limits | None 
         place = Path(scratch)
         order = {"module": module, "request": dict(request), "limits": asdict(limits), "answer": str(place / "answer.json")}
         (place / "order.json").write_text(json.dumps(order), encoding="utf-8")
-        command = [*prefix, sys.executable, "-m", f"{__package__}.isolation_child", str(place / "order.json")]
+        command = [*prefix, sys.executable, "-P", "-m", f"{__package__}.isolation_child", str(place / "order.json")]
         started = time.monotonic()
         with (place / "output").open("wb") as stream:
             process = subprocess.Popen(

@@ -105,6 +105,12 @@ def test_check_prints_violations_and_runs_a_smoke_trial(example, home, capsys):
     assert [violation["rule"] for violation in found["violations"]] == ["batch_not_kept"] and found["accepted"] is False
 
 
+def test_a_file_of_an_entry_never_stands_in_for_a_module(example, home):
+    (example / "random.py").write_text("raise SystemExit('the wrong random')\n")
+    trial = run_entry_trial(read_entry(example).snapshot(home), "digits_mlp", 0, home, smoke=True)
+    assert trial.status is Status.SMOKE, trial.reason
+
+
 def test_no_folder_and_no_seed_are_user_errors(example, home, capsys):
     assert main(["check", str(example / "nowhere")]) == 1
     assert main(["submit", str(example), "--workloads", "digits_mlp", "--seeds", "0"]) == 1
