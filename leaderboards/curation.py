@@ -60,7 +60,7 @@ def break_even_uses(selection_seconds: float, training_seconds: float, reference
 
 
 def quality_at(curve: Curve, lens: Lens, cost: float) -> float | None:
-    """Quality at a cost, linear between evaluations; held before the first (the untrained model) and after the last; None without a meter."""
+    """Quality at a cost, linear between evaluations; held before the first one (untrained) and after the last; None without a meter."""
     before = None
     for point in curve:
         at = point.cost(lens)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
@@ -88,6 +89,25 @@ def test_patch_features_tell_digits_apart_better_than_chance_and_depend_on_the_s
     again = Ledger().run(pool, "patches", filters=16, size=5, stride=2, patch_count=3000)
     other = Ledger().run(pool, "patches", filters=16, size=5, stride=2, patch_count=3000, seed=1)
     assert again.tobytes() == features.tobytes() != other.tobytes()
+
+
+def test_an_encoder_trained_without_labels_tells_digits_apart_better_than_chance_and_touches_no_global_generator():
+    pool, ledger = digits_pool("image"), Ledger()
+    before = torch.get_rng_state()
+    vectors, again, other = (
+        embed(pool, "contrastive", {"epochs": 3.0}, seed=seed, span=ledger.span, charge=ledger.charged.append) for seed in (0, 0, 1)
+    )
+    assert torch.equal(before, torch.get_rng_state())
+    assert vectors.shape == (1400, 128) and vectors.dtype == np.float32
+    assert np.array_equal(vectors, again) and not np.array_equal(vectors, other)
+    neighbours = KNeighborsClassifier(5).fit(vectors[:1000], pool.labels[:1000])
+    assert neighbours.score(vectors[1000:], pool.labels[1000:]) > 0.5
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"temperature": 0}, {"learning_rate": -1}])
+def test_settings_with_which_an_encoder_learns_nothing_are_refused(options):
+    with pytest.raises(ConfigError, match="positive"):
+        embed(digits_pool("image"), "contrastive", options, seed=0, span=Ledger().span, charge=print)
 
 
 def test_model_features_come_from_a_proxy_of_the_asked_length():
