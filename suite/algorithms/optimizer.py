@@ -1,7 +1,7 @@
 """Any ``torch.optim.Optimizer`` class, a schedule and a table of hyperparameters: a training algorithm without code.
 
-Every hyperparameter is passed to the optimizer's constructor. The first steps have the schedule's value at progress 0 plus one
-step, so a warm-up never starts with a useless step of size zero.
+Every hyperparameter is passed to the optimizer's constructor. A step has the schedule's value at the progress that it leads to, so a
+warm-up never starts with a useless step of size zero.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class State:
 @final
 class OptimizerAlgorithm(TrainingAlgorithm):
     """``optimizer``: dotted path of the class. ``schedule``: options of :func:`.schedules.schedule`. ``no_decay``: parameter
-    kinds whose weight decay is 0. ``clip_norm``: global gradient norm is cut to this (None: never). ``compile``: the loss goes
-    through ``torch.compile``, whose time is charged as ``setup``."""
+    kinds whose weight decay is 0. ``by_kind``: further settings of the optimizer's parameter groups, by parameter kind.
+    ``horizon_steps``: settings that count steps, each as a fraction of the steps that the budget holds. ``clip_norm``: global
+    gradient norm is cut to this (None: never). ``compile``: the loss goes through ``torch.compile``, charged as ``setup``."""
 
     def __init__(
         self,
@@ -43,30 +44,41 @@ class OptimizerAlgorithm(TrainingAlgorithm):
         optimizer: str,
         schedule: Mapping[str, Any] | None = None,
         no_decay: Sequence[str] = (ParameterKind.NORM, ParameterKind.BIAS),
+        by_kind: Mapping[str, Mapping[str, Any]] | None = None,
+        horizon_steps: Mapping[str, float] | None = None,
         clip_norm: float | None = None,
         compile: bool = False,
     ) -> None:
         self.optimizer_path, self.factor = optimizer, learning_rate_schedule(schedule or {})
         self.no_decay = frozenset(ParameterKind(kind) for kind in no_decay)
+        self.by_kind = {ParameterKind(kind): dict(settings) for kind, settings in (by_kind or {}).items()}
+        self.horizon_steps = dict(horizon_steps or {})
         self.clip_norm, self.compile = clip_norm, compile
 
     def setup(self, model: nn.Module, problem: Problem) -> State:
-        """Build the optimizer over the trainable parameters, decayed and not decayed ones as two groups."""
-        decayed = [p for n, p in model.named_parameters() if p.requires_grad and problem.kinds[n] not in self.no_decay]
-        others = [p for n, p in model.named_parameters() if p.requires_grad and problem.kinds[n] in self.no_decay]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        cls = optimizer_class(self.optimizer_path)
+        """Build the optimizer over the trainable parameters; parameters with equal settings share a group."""
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in problem.hyperparameters.items()}
+        settings |= {name: max(1, round(fraction * problem.step_count)) for name, fraction in self.horizon_steps.items()}
+        cls = optimizer_class(self.optimizer_path)
         try:
-            optimizer = cls([g for g in groups if g["params"]], **settings)
-        except TypeError as problem_:
+            optimizer = cls(self._groups(model, problem), **settings)
+        except (TypeError, ValueError) as problem_:
             raise ConfigError(f"{self.optimizer_path}: {problem_}; hyperparameters given: {', '.join(settings)}") from None
-        losses = problem.losses
-        if self.compile:
-            losses = torch.compile(problem.losses)
-            problem.backward(mean_loss(losses(problem.dummy_batch), problem.dummy_batch))
-            model.zero_grad(set_to_none=True)
+        losses = _compiled(model, problem) if self.compile else problem.losses
         return State(problem, optimizer, losses, [group["lr"] for group in optimizer.param_groups])
+
+    def _groups(self, model: nn.Module, problem: Problem) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = []
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            kind = problem.kinds[name]
+            own = ({"weight_decay": 0.0} if kind in self.no_decay else {}) | self.by_kind.get(kind, {})
+            group = next((g for g in groups if own == {k: v for k, v in g.items() if k != "params"}), None)
+            if group is None:
+                groups.append(group := {"params": [], **own})
+            group["params"].append(parameter)
+        return groups
 
     def step(self, state: State, batch: Batch) -> StepReport:
         """Forward, backward, clip, update at the scheduled learning rate."""
@@ -79,7 +91,11 @@ class OptimizerAlgorithm(TrainingAlgorithm):
         problem.backward(loss)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], self.clip_norm)
-        optimizer.step()
+        try:
+            optimizer.step()
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # eigenvectors of numbers that are none: the training has diverged, the optimizer has not failed
+            if torch.isfinite(loss):
+                raise
         optimizer.zero_grad(set_to_none=True)
         return StepReport(loss.detach(), losses.detach())
 
@@ -90,6 +106,19 @@ class OptimizerAlgorithm(TrainingAlgorithm):
     def load_state_dict(self, state: State, payload: Mapping[str, Any]) -> None:
         """Restore the optimizer."""
         state.optimizer.load_state_dict(payload["optimizer"])
+
+
+def _compiled(model: nn.Module, problem: Problem) -> Callable[[Batch], Tensor]:
+    """The loss through ``torch.compile``, compiled on the dummy batch, which leaves no trace in buffers or random state."""
+    losses = torch.compile(problem.losses)
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    with torch.random.fork_rng():
+        problem.backward(mean_loss(losses(problem.dummy_batch), problem.dummy_batch))
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, before in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+    return losses
 
 
 def optimizer_class(path: str) -> type[torch.optim.Optimizer]:

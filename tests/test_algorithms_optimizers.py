@@ -1,0 +1,74 @@
+"""Optimizers from libraries and our own, followed step by step against their papers' rules, at their shipped hyperparameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from .algorithm_problems import SHAPES, Weights, configured, drive, random_gradients, tangential_gradients
+from .optimizer_references import RULES
+
+STEPS = 24
+# SOAP's bases are arbitrary where one gradient leaves a side without full rank, and so is GaLore's sign at every new basis.
+NOT_ALL = {"soap": ("square",), "adafactor": ("matrix", "vector"), "galore": ("matrix", "conv"), "muon": ()}
+AS_MATRIX = ("shampoo", "galore")
+OPTIONS = {"galore": {"horizon_steps": {"refresh_every": 1.0}}}
+SETTINGS = {"shampoo": {"root_every": STEPS + 1}}  # the rule computes its roots at every step
+FOLLOWED = sorted(
+    "heavy_ball nesterov adagrad adam adamw nadamw radam adafactor lion adamp sgdp lars lamb ademamix soap shampoo adam_mini galore".split()
+)
+
+
+def follow(name, gradient, rtol=2e-4):
+    """Hold every step of a shipped algorithm against its rule, for each tensor that the rule speaks about."""
+    algorithm, settings = configured(name, **OPTIONS.get(name, {}))
+    settings |= SETTINGS.get(name, {})
+    names = NOT_ALL.get(name, tuple(SHAPES))
+    steps_of = {"t_alpha_beta3": STEPS, "refresh_every": STEPS, "warmup_steps": max(1, round(0.05 * STEPS))}
+    model = Weights(names).double()  # the sign of a singular vector is rounding's to choose
+    rules, own = {}, {}
+    for key, parameter in model.named_parameters():
+        decay = settings.get("weight_decay", 0.0) if key != "vector" else 0.0
+        start = parameter.detach().double().clone().numpy()
+        own[key] = {**settings, **steps_of, "weight_decay": decay}
+        rules[key] = RULES[name](start.reshape(len(start), -1) if name in AS_MATRIX and start.ndim > 2 else start, own[key])
+        next(rules[key])
+    state = None
+    for step, before, state, _ in drive(algorithm, settings, gradient, STEPS, model=model):  # noqa: B007
+        for key, parameter in model.named_parameters():
+            g = gradient(step, key, before[key]).double().numpy()
+            expected = rules[key].send(g.reshape(len(g), -1) if name in AS_MATRIX and g.ndim > 2 else g)
+            np.testing.assert_allclose(
+                parameter.detach().numpy(), expected.reshape(parameter.shape), rtol=rtol, atol=rtol * 0.1, err_msg=f"{key} at step {step}"
+            )
+    return algorithm, state, own
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_an_optimizer_follows_its_papers_rule_step_by_step(name):
+    follow(name, random_gradients())
+
+
+@pytest.mark.parametrize("name", ["adamp", "sgdp"])
+def test_projected_optimizers_follow_their_rule_on_a_scale_invariant_loss(name):
+    follow(name, tangential_gradients())
+
+
+@pytest.mark.parametrize("base", ["adamw", "sgd"])
+def test_schedule_free_trains_at_y_and_evaluates_at_x(base):
+    algorithm, state, own = follow(f"schedule_free_{base}", random_gradients())
+    for key, x in algorithm.weights_for_evaluation(state).items():
+        np.testing.assert_allclose(x.numpy(), own[key]["x"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_parity_test_can_fail():
+    """A rule with another momentum is told apart at once."""
+    with pytest.raises(AssertionError, match="at step"):
+        RULES["wrong"] = lambda w, h: RULES["heavy_ball"](w, {**h, "momentum": 0.8})
+        algorithm, settings = configured("heavy_ball")
+        rule = RULES["wrong"](Weights().matrix.detach().double().numpy(), settings)
+        next(rule)
+        gradient = random_gradients()
+        for step, before, _, model in drive(algorithm, settings, gradient, 5):
+            expected = rule.send(gradient(step, "matrix", before["matrix"]).double().numpy())
+            np.testing.assert_allclose(model.matrix.detach().numpy(), expected, rtol=1e-3, err_msg=f"at step {step}")
