@@ -1,4 +1,7 @@
-"""Near-duplicates: the three rules and what each guarantees, planted copies, thresholds at equality, independence of order and blocks."""
+"""Near-duplicates: the three rules and what each guarantees, planted copies, thresholds at equality, independence of order and blocks.
+
+Properties 1 to 6 (near-duplicates) of the list in tests/test_curation_trial.py.
+"""
 
 from __future__ import annotations
 

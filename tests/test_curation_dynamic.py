@@ -1,4 +1,7 @@
-"""Dynamic methods: unbiased weights, fresh subsets, deterministic plans, bit-exact resume, no global random state touched."""
+"""Dynamic methods: unbiased weights, fresh subsets, deterministic plans, bit-exact resume, no global random state touched.
+
+Properties 20 and 21 (dynamic methods) of the list in tests/test_curation_trial.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Greedy and matching methods against brute force: submodular sets, k-center, herding, gradient matching, neighbourhood scores."""
+"""Greedy and matching methods against brute force: submodular sets, k-center, herding, gradient matching, neighbourhood scores.
+
+Properties 12 (balanced sampling) and 18 (greedy selection) of the list in tests/test_curation_trial.py.
+"""
 
 from __future__ import annotations
 

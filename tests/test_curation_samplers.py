@@ -1,4 +1,7 @@
-"""Samplers and allocators: exact budgets, fair shares, covered strata, and one rounding rule."""
+"""Samplers and allocators: exact budgets, fair shares, covered strata, and one rounding rule.
+
+Properties 11, 13 and 14 (budgets and allocators) of the list in tests/test_curation_trial.py.
+"""
 
 from __future__ import annotations
 

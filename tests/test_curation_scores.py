@@ -1,4 +1,7 @@
-"""Scores as pure functions: ranges, hand-made traces, exact identities, and invariance to batch and order."""
+"""Scores as pure functions: ranges, hand-made traces, exact identities, and invariance to batch and order.
+
+Properties 15, 16 and 17 (scores) of the list in tests/test_curation_trial.py.
+"""
 
 from __future__ import annotations
 
