@@ -58,7 +58,7 @@ def test_channels_last_reaches_the_convolutions(prepared_home):
 @pytest.mark.filterwarnings("default")
 def test_compile_time_is_charged_as_setup_and_the_curve_stays(prepared_home, tmp_path):
     plain = run(tmp_path, prepared_home)
-    compiled = run(tmp_path, prepared_home, "+algorithm.options.compile=true")
+    compiled = run(tmp_path, prepared_home, "compile=true")
     assert compiled[0].time.wall_seconds["setup"] > 10 * plain[0].time.wall_seconds["setup"]
     assert compiled[0].cost.model_flops_per_example == plain[0].cost.model_flops_per_example
     for (_, loss, _), (_, expected, _) in zip(curve(compiled[1]), curve(plain[1]), strict=True):

@@ -26,7 +26,8 @@ def describe(kind: str) -> list[dict[str, Any]]:
     when a definition lacks what a list must show.
     """
     group = KINDS[kind]
-    return [_describe(group, name) for name in names(group)]
+    workloads = {name: definition("workload", name) for name in names("workload")} if group in ("algorithm", "curation") else {}
+    return [_describe(group, name, workloads) for name in names(group)]
 
 
 def unmet_needs(entry: Mapping[str, Any], workload: Mapping[str, Any]) -> list[str]:
@@ -34,7 +35,7 @@ def unmet_needs(entry: Mapping[str, Any], workload: Mapping[str, Any]) -> list[s
     return sorted(set(_needs(entry)) - set(workload.get("provides") or ()))
 
 
-def _describe(group: str, name: str) -> dict[str, Any]:
+def _describe(group: str, name: str, workloads: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     content = definition(group, name)
     try:
         if group == "workload":
@@ -44,10 +45,10 @@ def _describe(group: str, name: str) -> dict[str, Any]:
         if group == "study":
             return {"name": name, **{key: content[key] for key in ("summary", "workloads", "seeds")}, "arms": len(content["arms"])}
         needs = _needs(content)
-        workloads = [other for other in names("workload") if not unmet_needs(content, definition("workload", other))]
+        fitting = [other for other, workload in workloads.items() if not unmet_needs(content, workload)]
         kind = {"kind": content.get("kind", "static")} if group == "curation" else {}
         told = {"name": name, "summary": content["summary"], **kind, "paper": content.get("paper", "")}
-        return {**told, "needs": needs, "runs_on": workloads}
+        return {**told, "needs": needs, "runs_on": fitting}
     except KeyError as missing:
         raise ConfigError(f"{group} {name}: key {missing.args[0]!r} is missing") from None
 

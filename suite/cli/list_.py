@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import unknown_name
+from ..registry import names
 from .catalogue import KINDS, describe, unmet_needs
 from .output import print_json, print_table
 
@@ -54,7 +55,7 @@ def _print_workloads(workloads: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_entries(entries: Sequence[Mapping[str, Any]]) -> None:
-    count = len(describe("workloads"))
+    count = len(names("workload"))
     kind = ("kind",) if entries and "kind" in entries[0] else ()
     rows = [
         (e["name"], *(e[key] for key in kind), _share(len(e["runs_on"]), count), ", ".join(e["needs"]) or "nothing", e["summary"])
