@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from .workload import Workload
 
 __all__ = [
     "ENTRY_PACKAGE",
+    "REFERENCE",
     "AlgorithmDefinition",
     "CurationDefinition",
     "Plan",
@@ -28,6 +30,8 @@ __all__ = [
     "teach_hydra",
 ]
 
+REFERENCE = "reference"
+"""What ``algorithm=`` and boards call the frozen baseline of a workload, whichever algorithm it is."""
 ENTRY_PACKAGE = "timetrial_entry_"
 """How the names begin under which the code of entries is imported (:mod:`.entry_code`)."""
 
@@ -128,8 +132,8 @@ def resolve_definition(group: str, name: str) -> Any:
 def resolve(overrides: Sequence[str]) -> Plan:
     """Compose ``workload=… algorithm=… key=value…`` into a plan.
 
-    A bare key that is a hyperparameter or option of the chosen algorithm or curation method means that one: ``lr=0.1``. Raises
-    ``UnknownName`` or ``ConfigError`` with the nearest known names.
+    A bare key that is a hyperparameter or option of the chosen algorithm or curation method means that one: ``lr=0.1``.
+    ``algorithm=reference`` is the workload's frozen reference. Raises ``UnknownName`` or ``ConfigError`` with the nearest known names.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -139,7 +143,7 @@ def resolve(overrides: Sequence[str]) -> Plan:
     shipped, *extra = config_folders()
     # Hydra takes a key that is also a config folder for a choice of file, and ``configs/study`` is one.
     study = [item.partition("=")[2] for item in overrides if item.startswith("study=")]
-    full = split_overrides([item for item in overrides if not item.startswith("study=")])
+    full = split_overrides(_with_reference([item for item in overrides if not item.startswith("study=")]))
     teach_hydra(item.partition("=")[2] for item in full if item.startswith("workload="))
     if extra:
         full.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in extra)}]")
@@ -149,6 +153,19 @@ def resolve(overrides: Sequence[str]) -> Plan:
     except (HydraException, OmegaConfBaseException) as problem:
         raise ConfigError(_one_line(problem, overrides)) from None
     return plan_of({**value, "study": study[-1] if study else None})  # type: ignore[dict-item]
+
+
+def _with_reference(overrides: Sequence[str]) -> list[str]:
+    """``algorithm=reference`` spelled out: the algorithm and hyperparameters that are frozen with the workload's targets."""
+    if f"algorithm={REFERENCE}" not in overrides:
+        return list(overrides)
+    workload = next((item.partition("=")[2] for item in overrides if item.startswith("workload=")), "")
+    frozen = definition("workload", workload).get("reference")
+    if frozen is None:
+        raise ConfigError(f"algorithm={REFERENCE}: workload {workload!r} has none before its targets are frozen: timetrial targets {workload}")
+    values = [f"algorithm.hyperparameters.{key}={json.dumps(value)}" for key, value in frozen["hyperparameters"].items()]
+    spelled = [f"algorithm={frozen['algorithm']}", f"algorithm.name={REFERENCE}", *values]
+    return [part for item in overrides for part in (spelled if item == f"algorithm={REFERENCE}" else [item])]
 
 
 def teach_hydra(workloads: Iterable[str]) -> None:

@@ -4,6 +4,9 @@ Shipped definitions are ``configs/GROUP/NAME.yaml``. Folders named in ``$TIMETRI
 the same groups and are looked through after the shipped ones; a name that exists twice is refused. Such a folder may also be a workload of
 its own, or hold some: a folder ``NAME`` with ``workload.yaml``, beside it its data and, where no shipped family fits, its task file.
 Variants of workloads (:mod:`.variants`) have names like ``cifar10_cnn-silu`` and are known wherever a workload is named.
+
+Frozen targets lie in files of their own, ``configs/target/NAME.yaml`` or ``targets.yaml`` in a workload's own folder, and stand over the
+provisional ones of the workload's file (Hydra gets there by the ``defaults`` of that file).
 """
 
 from __future__ import annotations
@@ -17,9 +20,19 @@ from typing import Any
 import yaml
 
 from .errors import ConfigError, unknown_name
-from .variants import hidden_changes, hidden_seed, varied
+from .variants import hidden_changes, hidden_seed, merged, varied
 
-__all__ = ["GROUPS", "adopt", "config_folders", "definition", "definition_path", "names", "variant_names", "workload_folder"]
+__all__ = [
+    "GROUPS",
+    "adopt",
+    "config_folders",
+    "definition",
+    "definition_path",
+    "names",
+    "targets_path",
+    "variant_names",
+    "workload_folder",
+]
 
 GROUPS = ("workload", "algorithm", "curation", "study")
 _SHIPPED = Path(__file__).resolve().parent.parent / "configs"
@@ -76,14 +89,32 @@ def definition_path(group: str, name: str) -> Path:
 
 
 def definition(group: str, name: str) -> Mapping[str, Any]:
-    """The plain content of a definition: of its YAML file, Hydra's ``defaults`` unresolved, or of a variant put together."""
+    """The plain content of a definition: of its YAML file or of a variant put together; a workload's with its frozen targets, if any."""
+    value = _provisional(group, name)
+    if group == "workload" and (frozen := targets_path(name)).is_file():
+        return merged(value, _read(frozen))
+    return value
+
+
+def targets_path(workload: str) -> Path:
+    """Where the frozen targets of a workload or variant are, or would be."""
+    path = definition_path("workload", workload)
+    own = workload_folder(workload)
+    if own is None:
+        return path.parent.parent / "target" / f"{workload}.yaml"
+    return own / f"targets{workload.removeprefix(own.name)}.yaml"
+
+
+def _provisional(group: str, name: str) -> dict[str, Any]:
     path = definition_path(group, name)
     if group == "workload" and name not in _paths(group):
         base, _, variant = name.rpartition("-")
         seed, known = hidden_seed(variant), _variants(base)
         changes = known["variants"][variant] if seed is None else hidden_changes(known.get("hidden") or {}, base, seed)
-        return varied(definition(group, base), variant, changes)
+        return varied(_provisional(group, base), variant, changes)
     value = _read(path)
+    if group == "workload":
+        value.pop("defaults", None)
     if path.name == _OWN:
         found = value.setdefault("name", name)
         if found != name:

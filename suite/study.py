@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .config import Plan, resolve
-from .curve import CurvePoint
+from .curve import Curve, CurvePoint
 from .errors import ConfigError, RecordError
 from .inputs import Inputs, open_inputs
 from .record import TUNING_SUFFIX, Record, Status, read_record
@@ -18,7 +18,7 @@ from .schema import STRICT, build
 from .trial import run_trial
 from .tuning import best_trial, tuning_points
 
-__all__ = ["Arm", "Study", "chosen_plans", "load_study", "missing", "run_study", "study_plans", "tuning_plans"]
+__all__ = ["Arm", "Study", "chosen_plans", "finished", "load_study", "missing", "run_study", "study_plans", "tuning_plans"]
 
 DONE = frozenset({Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED})
 
@@ -84,17 +84,13 @@ def chosen_plans(study: Study, home: Path, overrides: Sequence[str] = ()) -> lis
     Raises ``ConfigError`` when tuning trials are missing or none of an arm's says anything.
     """
     plans = tuning_plans(study, overrides)
-    finished = _finished(home)
-    absent = sum((plan.study, plan.digest) not in finished for plan in plans)
-    if absent:
-        raise ConfigError(f"study {study.name}: {absent} of {len(plans)} tuning trials are not finished")
-    arms: dict[str, list[Plan]] = {}
-    for plan in plans:
-        arms.setdefault(replace(plan, algorithm=replace(plan.algorithm, hyperparameters={})).digest, []).append(plan)
-    best = [best_trial([finished[plan.study, plan.digest] for plan in tried]) for tried in arms.values()]
-    chosen = [
-        next(plan for plan in tried if plan.digest == record.trial_digest) for tried, record in zip(arms.values(), best, strict=True)
-    ]
+    arms: dict[str, list[tuple[Plan, Record]]] = {}
+    for plan, (record, _) in zip(plans, finished(plans, home), strict=True):
+        arms.setdefault(replace(plan, algorithm=replace(plan.algorithm, hyperparameters={})).digest, []).append((plan, record))
+    chosen = []
+    for tried in arms.values():
+        best = best_trial([record for _, record in tried])
+        chosen.append(next(plan for plan, record in tried if record is best))
     return [replace(plan, seed=seed, study=study.name) for seed in range(1, study.seeds + 1) for plan in chosen]
 
 
@@ -102,6 +98,15 @@ def missing(plans: Sequence[Plan], home: Path) -> list[Plan]:
     """The plans without a finished record of the same study; records that cannot be read count as absent."""
     found = _finished(home)
     return [plan for plan in plans if (plan.study, plan.digest) not in found]
+
+
+def finished(plans: Sequence[Plan], home: Path) -> list[tuple[Record, Curve]]:
+    """The finished records of the plans with their curves, in the order of the plans; ``ConfigError`` when some are missing."""
+    found = _finished(home)
+    absent = sum((plan.study, plan.digest) not in found for plan in plans)
+    if absent:
+        raise ConfigError(f"{absent} of {len(plans)} trials of study {plans[0].study} are not finished")
+    return [found[plan.study, plan.digest] for plan in plans]
 
 
 def run_study(
@@ -132,14 +137,14 @@ def _arm_plan(workload: str, arm: Arm, seed: int, study: str, overrides: Sequenc
     return resolve([*chosen, *own, f"seed={seed}", f"study={study}", *overrides])
 
 
-def _finished(home: Path) -> dict[tuple[str | None, str | None], Record]:
+def _finished(home: Path) -> dict[tuple[str | None, str | None], tuple[Record, Curve]]:
     """Finished records by study and trial, the one started first where a trial was run twice."""
-    found: dict[tuple[str | None, str | None], Record] = {}
+    found: dict[tuple[str | None, str | None], tuple[Record, Curve]] = {}
     for path in sorted((home / "records").glob("*/record.json")):
         try:
-            record, _ = read_record(path.parent)
+            record, curve = read_record(path.parent)
         except RecordError:
             continue
         if record.status in DONE:
-            found.setdefault((record.study, record.trial_digest), record)
+            found.setdefault((record.study, record.trial_digest), (record, curve))
     return found

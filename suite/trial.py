@@ -41,6 +41,7 @@ from .record import Record, Status
 from .schema import plain
 from .seeds import derive_seeds
 from .trial_record import write_trial
+from .workload import TargetStatus
 
 __all__ = ["Trial", "run_trial"]
 
@@ -260,10 +261,12 @@ class Trial:
         return True
 
     def _over(self) -> bool:
-        """Whether the budget is spent, or the hardest level is reached and confirmed."""
+        """Whether the budget is spent, or the hardest level is reached and confirmed; provisional levels end nothing."""
         progress, workload = self.progress, self.plan.workload
         if progress.examples >= self.horizon_examples or progress.curve[-1].charged_seconds >= workload.budget.charged_seconds:
             return True
+        if workload.ladder.status is TargetStatus.PROVISIONAL:
+            return False  # frozen ones are derived from whole curves
         tail = progress.curve[-1 - workload.ladder.confirmations :]
         hardest = workload.ladder.levels[-1]
         return len(tail) > workload.ladder.confirmations and all(workload.metric.reached(p.quality, hardest) for p in tail)

@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["CHANGED_WHEN_HIDDEN", "hidden_changes", "hidden_seed", "varied"]
+__all__ = ["CHANGED_WHEN_HIDDEN", "hidden_changes", "hidden_seed", "merged", "varied"]
 
 #: Keys that a hidden variant changes at once.
 CHANGED_WHEN_HIDDEN = 2
@@ -25,7 +25,7 @@ def varied(base: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> di
     Targets of the base say nothing about the variant: its ladder is provisional unless ``changes`` bring a ladder of their own.
     """
     ladder = {key: value for key, value in base["ladder"].items() if key not in ("status", "evidence_digest")}
-    found = _merged({**base, "ladder": ladder, "summary": f"{base['summary']}, varied"}, changes)
+    found = merged({**base, "ladder": ladder, "summary": f"{base['summary']}, varied"}, changes)
     return {**found, "name": f"{base['name']}-{name}", "base": base["name"]}
 
 
@@ -48,7 +48,7 @@ def hidden_changes(space: Mapping[str, list[Any]], base: str, seed: int) -> dict
         value = space[key][_number(base, seed, key, "value") % len(space[key])]
         for part in reversed(key.split(".")):
             value = {part: value}
-        changes = _merged(changes, value)
+        changes = merged(changes, value)
     chosen = ", ".join(f"{key} drawn" for key in sorted(drawn))
     return {**changes, "summary": f"hidden variant of {base} by seed {seed}: {chosen}"}
 
@@ -57,8 +57,9 @@ def _number(*parts: object) -> int:
     return int.from_bytes(sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
-def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """``one`` with the values of ``other`` over it, mapping by mapping."""
     found = dict(one)
     for key, value in other.items():
-        found[key] = _merged(found[key], value) if isinstance(value, Mapping) and isinstance(found.get(key), Mapping) else value
+        found[key] = merged(found[key], value) if isinstance(value, Mapping) and isinstance(found.get(key), Mapping) else value
     return found

@@ -14,7 +14,20 @@ from .errors import ConfigError
 from .files import object_digest
 from .schema import STRICT, plain
 
-__all__ = ["Budget", "Data", "Direction", "Evaluation", "Lens", "Metric", "ResultRule", "TargetLadder", "TargetStatus", "Tier", "Workload"]
+__all__ = [
+    "Budget",
+    "Data",
+    "Direction",
+    "Evaluation",
+    "Lens",
+    "Metric",
+    "Reference",
+    "ResultRule",
+    "TargetLadder",
+    "TargetStatus",
+    "Tier",
+    "Workload",
+]
 
 
 class Tier(StrEnum):
@@ -121,6 +134,24 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The frozen, tuned baseline that every score on a workload is relative to; ``algorithm=reference`` runs it.
+
+    ``examples_to_target`` is the median over the ``hits`` of its ``seeds`` that reached the main target; ``seconds_to_target`` are
+    all of their charged seconds, sorted, on one hardware class.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    algorithm: str
+    hyperparameters: Mapping[str, Any]
+    examples_to_target: float
+    seconds_to_target: tuple[float, ...]
+    hardware_class: str
+    hits: int
+    seeds: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """When and with what quality is measured: every ``every_examples`` examples seen, in batches of ``batch_size``.
 
@@ -151,7 +182,8 @@ class Workload:
     """One workload. ``task`` names the file in ``tasks/`` that gives model, loss and metric; ``model`` its options.
 
     ``batch_size`` is the suggestion that an algorithm may follow. ``provides`` lists the needs it meets
-    (:class:`~timetrial.suite.algorithm.Need`). ``base`` is the workload that a variant differs from.
+    (:class:`~timetrial.suite.algorithm.Need`). ``base`` is the workload that a variant differs from. ``reference`` comes with frozen
+    targets.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -175,6 +207,7 @@ class Workload:
     result_rule: ResultRule = ResultRule.FIRST_CROSSING
     base: str | None = None
     ranked: bool = True
+    reference: Reference | None = None
 
     @property
     def identity(self) -> str:

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..config import plan_of, split_overrides, teach_hydra
-from ..errors import TimetrialError
+from ..config import REFERENCE, plan_of, split_overrides, teach_hydra
+from ..errors import TimetrialError, UserError
 from ..registry import config_folders, definition_path
 
 __all__ = ["run_all"]
@@ -31,6 +31,8 @@ def run_all(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
     folders = config_folders()
     study = next((item.partition("=")[2] for item in reversed(overrides) if item.startswith("study=")), None)
     overrides = [item for item in overrides if not item.startswith("study=")]
+    if any(REFERENCE in values.split(",") for key, _, values in (item.partition("=") for item in overrides) if key == "algorithm"):
+        raise UserError(f"algorithm={REFERENCE} is another one on every workload; a study compares it with others, a multirun does not")
     for group, _, values in (item.partition("=") for item in overrides):
         for name in values.split(",") if group in ("workload", "algorithm", "curation") else ():
             definition_path(group, name)
