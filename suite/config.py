@@ -162,7 +162,7 @@ def _with_reference(overrides: Sequence[str]) -> list[str]:
     workload = next((item.partition("=")[2] for item in overrides if item.startswith("workload=")), "")
     frozen = definition("workload", workload).get("reference")
     if frozen is None:
-        raise ConfigError(f"algorithm={REFERENCE}: workload {workload!r} has none before its targets are frozen: timetrial targets {workload}")
+        raise ConfigError(f"algorithm={REFERENCE}: {workload} has none before its targets are frozen: timetrial targets {workload}")
     values = [f"algorithm.hyperparameters.{key}={json.dumps(value)}" for key, value in frozen["hyperparameters"].items()]
     spelled = [f"algorithm={frozen['algorithm']}", f"algorithm.name={REFERENCE}", *values]
     return [part for item in overrides for part in (spelled if item == f"algorithm={REFERENCE}" else [item])]
@@ -214,8 +214,18 @@ def split_overrides(overrides: Sequence[str]) -> list[str]:
         group, *path = bare.split(".")
         if group in _GROUP_TYPES and path and path[-1] in fields_at(_GROUP_TYPES[group], tuple(path[:-1])):
             item = f"++{bare}={value}"  # a field that its file leaves at the default can be set all the same
-        full.append(item)
+        full.append(_kept_text(item, chosen))
     return full
+
+
+def _kept_text(item: str, chosen: Mapping[str, str]) -> str:
+    """``key=12e345`` quoted where the option's default is a text: Hydra would read digits of a digest as a number."""
+    key, _, value = item.partition("=")
+    group, *path = key.lstrip("+").split(".")
+    if len(path) != 2 or group not in chosen or re.fullmatch(r"[+-]?[\d._]+(e[+-]?[\d_]+)?", value, re.IGNORECASE) is None:
+        return item
+    default = (definition(group, chosen[group]).get(path[0]) or {}).get(path[1])
+    return f"{key}='{value}'" if isinstance(default, str) else item
 
 
 def instantiate(target: str, options: Mapping[str, Any], expected: type, allowed: tuple[str, ...] = ("timetrial.", ENTRY_PACKAGE)) -> Any:

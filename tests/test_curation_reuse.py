@@ -9,6 +9,7 @@ from timetrial.data_pipelines.curation.context import make_context
 from timetrial.data_pipelines.curation.interface import Pool, curate
 from timetrial.data_pipelines.curation.reuse import Ids
 from timetrial.data_pipelines.curation.selection import Cost, Selection
+from timetrial.suite.config import resolve
 from timetrial.suite.errors import ConfigError, DataError, UserError
 
 
@@ -70,6 +71,18 @@ def test_the_error_says_which_digest_the_file_has(here):
     for given in ("", "0" * 12):
         with pytest.raises(ConfigError, match=f"digest={own}"):
             again(pool, file="s.npz", digest=given)
+
+
+@pytest.mark.parametrize("digest", ["123456789012", "12e345678901", "0e0000000000", "012345678901", "1E5678901234", "abcdef123456"])
+@pytest.mark.parametrize("key", ["digest", "curation.options.digest"])
+def test_a_digest_that_looks_like_a_number_stays_text(key, digest):
+    plan = resolve(["workload=digits_mlp", "curation=ids", "file=s.npz", f"{key}={digest}"])
+    assert plan.curation.options["digest"] == digest
+
+
+def test_a_digest_that_yaml_read_as_a_number_is_refused_with_advice():
+    with pytest.raises(ConfigError, match="in quotes"):
+        Ids(file="s.npz", digest=123456789012)
 
 
 def test_a_declared_keep_fraction_must_fit(here):

@@ -33,6 +33,8 @@ class Ids(CurationMethod):
     def __init__(self, file: str = "", digest: str = "", repeats: str = "refuse") -> None:
         if Path(file).is_absolute() or file.startswith("~"):
             raise ConfigError(f"file: expected a path relative to the working directory, given {file!r}")
+        if not isinstance(digest, str):  # YAML reads a digest of digits alone as a number
+            raise ConfigError(f"digest: expected text, in quotes where it looks like a number, given {digest!r}")
         if digest and len(digest) < 12:
             raise ConfigError(f"digest: expected at least 12 digits, given {digest!r}")
         self.file, self.digest, self.repeats = file, digest, repeats
