@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from ..data_pipelines.curation.selection import Selection
 from . import machine
 from .config import Plan, plan_of
 from .curve import Curve
@@ -53,7 +54,7 @@ def verify_folder(folder: Path) -> list[Check]:
         return [Check(folder.name, "evidence", False, str(problem).replace(str(folder), folder.name))]
     whole = Check(record.record_id, "evidence", True, f"schema, curve digest and {len(record.crossings)} crossings follow from curve.csv")
     checks = [whole, _result(record, curve), _time(record, curve), _seeds(record), _source(record, folder)]
-    return [*checks, _config(record, folder)]
+    return [*checks, *_selection(record, folder), _config(record, folder)]
 
 
 def verify_set(records: Sequence[Record]) -> list[Check]:
@@ -185,6 +186,33 @@ def _source(record: Record, folder: Path) -> Check:
         return Check(record.record_id, "source", False, "a source digest is stated, but there is no folder source/")
     same = folder_digest(folder / "source") == digest
     return Check(record.record_id, "source", same, f"source/ {'has' if same else 'has not'} the digest of the record")
+
+
+def _selection(record: Record, folder: Path) -> list[Check]:
+    """``selection.npz`` against the record's digest, counts and keep fraction; nothing where all data were kept."""
+    path, selected, name = folder / "selection.npz", record.selected, "selection"
+    if record.origin is not Origin.NATIVE or record.entry.curation == "all":
+        return []
+    if selected is None:
+        return [Check(record.record_id, name, False, "selection.npz is there, but the record has none")] if path.exists() else []
+    if not path.exists():
+        return [Check(record.record_id, name, False, "the record states a selection, but there is no selection.npz")]
+    try:
+        found = Selection.read(path)
+    except DataError as problem:
+        return [Check(record.record_id, name, False, str(problem).replace(str(path), path.name))]
+    wrong = [
+        what
+        for what, same in (
+            ("digest", found.digest == selected.digest),
+            ("number of kept examples", len(found) == selected.kept_examples),
+            ("provenance", object_digest(dict(found.provenance)) == object_digest(dict(selected.provenance))),
+            ("pool", found.pool_digest == record.data_digests.get("pool", found.pool_digest)),
+        )
+        if not same
+    ]
+    detail = f"selection.npz and record.json differ in {', '.join(wrong)}" if wrong else f"{len(found):,} ids have the record's digest"
+    return [Check(record.record_id, name, not wrong, detail)]
 
 
 def _config(record: Record, folder: Path) -> Check:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from timetrial.data_pipelines.curation.selection import Selection
 from timetrial.suite.cli import main
 from timetrial.suite.config import resolve
 from timetrial.suite.errors import RecordError, UserError
@@ -80,6 +81,42 @@ def test_an_edited_curve_or_configuration_is_seen(ran, tmp_path):
     assert failed(edited) == {"configuration"}
     (edited / "config.yaml").write_text("]")
     assert failed(edited) == {"configuration"}
+
+
+@pytest.fixture(scope="module")
+def chosen(prepared_home, tmp_path_factory):
+    """Record folders of two trials that chose their data, by different seeds."""
+    home, overrides = tmp_path_factory.mktemp("chosen"), [*SHORT, "curation=random", "keep_fraction=0.5"]
+    inputs = open_inputs(resolve(SHORT).workload, prepared_home)
+    return [run_trial(resolve([*overrides, f"seed={seed}"]), home, inputs=inputs)[1] for seed in range(2)]
+
+
+def test_the_selection_is_held_against_the_record(chosen):
+    (check,) = [check for check in verify_folder(chosen[0]) if check.name == "selection"]
+    assert check.passed and "ids have the record's digest" in check.detail
+    assert failed(chosen[0]) == set()
+
+
+def test_an_edited_exchanged_or_missing_selection_is_seen(chosen, tmp_path):
+    own, path = Selection.read(chosen[0] / "selection.npz"), "selection.npz"
+    other = copy(chosen[0], tmp_path / "other")
+    (other / path).write_bytes((chosen[1] / path).read_bytes())
+    assert failed(other) == {"selection"}
+    fewer = copy(chosen[0], tmp_path / "fewer")
+    replace(own, ids=own.ids[1:]).write(fewer / path)
+    assert failed(fewer) == {"selection"}
+    told = copy(chosen[0], tmp_path / "told")
+    replace(own, provenance={"method": "better"}).write(told / path)
+    assert failed(told) == {"selection"}
+    damaged = copy(chosen[0], tmp_path / "damaged")
+    content = bytearray((damaged / path).read_bytes())
+    at = content.find(own.ids[:4].tobytes())
+    content[at] ^= 1
+    (damaged / path).write_bytes(content)
+    assert failed(damaged) == {"selection"}
+    gone = copy(chosen[0], tmp_path / "gone")
+    (gone / path).unlink()
+    assert failed(gone) == {"selection"}
 
 
 def test_a_dropped_or_repeated_seed_of_a_set_is_named(ran):
