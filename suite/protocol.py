@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import yaml
 
+from .errors import ConfigError
 from .registry import config_folders
 from .schema import STRICT, build
 
-__all__ = ["TargetProtocol", "protocol_section", "target_protocol"]
+__all__ = ["Protocol", "Round", "SelfTuning", "TargetProtocol", "Tuning", "protocol", "protocol_round", "target_protocol"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,73 @@ class TargetProtocol:
     evaluation_share: float
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """External tuning: how many ``trials`` choose an entry's hyperparameters on a workload, all on seed 0."""
+
+    __pydantic_config__: ClassVar = STRICT
+    trials: int
+
+
+@dataclass(frozen=True)
+class SelfTuning:
+    """Self-tuning: ``budget_factor`` multiplies a workload's budget in seconds and in examples."""
+
+    __pydantic_config__: ClassVar = STRICT
+    budget_factor: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a submission runs: every workload with the fresh seeds 1 to ``seeds``."""
+
+    __pydantic_config__: ClassVar = STRICT
+    workloads: tuple[str, ...]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """All of it, a section a field."""
+
+    __pydantic_config__: ClassVar = STRICT
+    targets: TargetProtocol
+    tuning: Tuning
+    self_tuning: SelfTuning
+    qualification: Round
+    full: Round
+
+    def checked(self) -> Protocol:
+        """This protocol, or ``ConfigError`` naming the constant that is out of its range."""
+        shares = (("targets.hit_share", self.targets.hit_share), ("targets.evaluation_share", self.targets.evaluation_share))
+        counts = (
+            ("targets.tuning_trials", self.targets.tuning_trials),
+            ("targets.reference_seeds", self.targets.reference_seeds),
+            ("tuning.trials", self.tuning.trials),
+            ("qualification.seeds", self.qualification.seeds),
+            ("full.seeds", self.full.seeds),
+        )
+        factors = (("targets.budget_factor", self.targets.budget_factor), ("self_tuning.budget_factor", self.self_tuning.budget_factor))
+        checks: list[tuple[str, float, bool, str]] = [(name, value, 0 < value <= 1, "more than 0 and at most 1") for name, value in shares]
+        checks += [(name, value, value >= 1, "at least 1") for name, value in (*counts, *factors)]
+        for name, value, ok, expected in checks:
+            if not ok:
+                raise ConfigError(f"protocol.yaml: {name}: expected {expected}, given {value}")
+        return self
+
+
+def protocol() -> Protocol:
+    """The shipped protocol. ``ConfigError`` names a key that is unknown, missing or out of its range."""
+    value = yaml.safe_load((config_folders()[0] / "protocol.yaml").read_text(encoding="utf-8"))
+    return build(Protocol, value, "protocol.yaml").checked()
+
+
 def target_protocol() -> TargetProtocol:
     """The constants of target setting."""
-    return build(TargetProtocol, protocol_section("targets"), "protocol.yaml: targets")
+    return protocol().targets
 
 
-def protocol_section(name: str) -> Mapping[str, Any]:
-    """One section of the protocol's file as plain values; ``KeyError`` when there is none of this name."""
-    value: Mapping[str, Any] = yaml.safe_load((config_folders()[0] / "protocol.yaml").read_text(encoding="utf-8"))
-    section: Mapping[str, Any] = value[name]
-    return section
+def protocol_round(name: Literal["qualification", "full"]) -> Round:
+    """What a submission runs."""
+    found: Round = getattr(protocol(), name)
+    return found

@@ -1,7 +1,4 @@
-"""Trials of an entry, each in a process of its own, ending in ordinary records; also when the entry crashes, hangs or eats the memory.
-
-``configs/protocol.yaml`` says which workloads and how many seeds a submission runs.
-"""
+"""Trials of an entry, each in a process of its own, ending in ordinary records; also when the entry crashes, hangs or eats the memory."""
 
 from __future__ import annotations
 
@@ -10,9 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any, ClassVar
-
-import yaml
+from typing import Any
 
 from ..data_pipelines.threads import prepare_environment
 from .config import Plan
@@ -20,25 +15,14 @@ from .entry import EntryFolder
 from .errors import RecordError
 from .isolation import MEMORY_WORDS, Ending, Limits, network_prefix, refuse_network, run_isolated
 from .record import Record, Status, read_record
-from .registry import config_folders
-from .schema import STRICT, build
 from .trial_record import write_failed
 
-__all__ = ["EntryTrial", "Round", "answer", "expected_seconds", "finished", "protocol_round", "run_entry_trial", "unmet"]
+__all__ = ["EntryTrial", "answer", "expected_seconds", "finished", "run_entry_trial", "unmet"]
 
 SLACK_SECONDS = 300.0
 """Of a process beside its charged seconds: imports, opening data, evaluations."""
 EVALUATION_FACTOR = 2.0
 _RULES = {Ending.TIMED_OUT: "time_limit", Ending.OUT_OF_MEMORY: "memory_limit", Ending.CRASHED: "runs"}
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a submission runs: every workload with seeds 0 to ``seeds`` - 1."""
-
-    __pydantic_config__: ClassVar = STRICT
-    workloads: tuple[str, ...]
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -48,12 +32,6 @@ class EntryTrial:
     status: Status
     reason: str | None
     folder: Path
-
-
-def protocol_round(name: str) -> Round:
-    """``qualification`` or ``full``, from the protocol's file."""
-    value = yaml.safe_load((config_folders()[0] / "protocol.yaml").read_text(encoding="utf-8"))
-    return build(Round, value[name], f"protocol.yaml: {name}")
 
 
 def unmet(plan: Plan) -> list[str]:

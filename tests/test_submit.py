@@ -12,7 +12,8 @@ import yaml
 from timetrial.suite import qualification
 from timetrial.suite.cli import main
 from timetrial.suite.entry import read_entry
-from timetrial.suite.qualification import protocol_round, run_entry_trial, unmet
+from timetrial.suite.protocol import protocol_round
+from timetrial.suite.qualification import run_entry_trial, unmet
 from timetrial.suite.record import Status, read_record
 from timetrial.suite.registry import names
 from timetrial.suite.verify import verify_folder

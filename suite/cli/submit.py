@@ -84,7 +84,8 @@ def _sayer(arguments: argparse.Namespace):  # type: ignore[no-untyped-def]
 
 def _plans(entry: EntryFolder, arguments: argparse.Namespace) -> tuple[list[Plan], list[str]]:
     """The trials, seed by seed over all workloads, and the workloads whose lack the entry declares."""
-    from ..qualification import protocol_round, unmet
+    from ..protocol import protocol_round
+    from ..qualification import unmet
 
     chosen = protocol_round("full" if arguments.full else "qualification")
     workloads = arguments.workloads.split(",") if arguments.workloads else list(chosen.workloads)
