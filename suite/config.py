@@ -162,7 +162,8 @@ def _with_reference(overrides: Sequence[str]) -> list[str]:
     workload = next((item.partition("=")[2] for item in overrides if item.startswith("workload=")), "")
     frozen = definition("workload", workload).get("reference")
     if frozen is None:
-        raise ConfigError(f"algorithm={REFERENCE}: {workload} has none before its targets are frozen: timetrial targets {workload}")
+        hint = f"timetrial targets {workload}"
+        raise ConfigError(f"algorithm={REFERENCE}: workload {workload!r} has none before its targets are frozen: {hint}")
     values = [f"algorithm.hyperparameters.{key}={json.dumps(value)}" for key, value in frozen["hyperparameters"].items()]
     spelled = [f"algorithm={frozen['algorithm']}", f"algorithm.name={REFERENCE}", *values]
     return [part for item in overrides for part in (spelled if item == f"algorithm={REFERENCE}" else [item])]

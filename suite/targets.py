@@ -11,9 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import ClassVar
 
 from .curve import Curve, crossings
 from .errors import ConfigError
+from .schema import STRICT
 from .workload import Direction, Lens, Metric, TargetLadder, TargetStatus
 
 __all__ = ["Derived", "TargetRules", "confirmed_quality", "derive_targets"]
@@ -23,8 +25,9 @@ __all__ = ["Derived", "TargetRules", "confirmed_quality", "derive_targets"]
 class TargetRules:
     """Constants of target setting. ``digits``: significant digits of a level; ``easier`` levels below the main one."""
 
-    hit_share: float = 0.9
-    budget_factor: float = 1.5
+    __pydantic_config__: ClassVar = STRICT
+    hit_share: float
+    budget_factor: float
     easier: int = 10
     harder: int = 2
     digits: int = 3
@@ -35,15 +38,13 @@ class TargetRules:
 class Derived:
     """What the procedure derives: the ladder, the budget in charged seconds, and the reference's own costs to the main target.
 
-    ``hits`` of ``seeds`` reached it; the medians are over those that did.
+    ``seconds_to_target`` are those of every seed that hit it, sorted; ``examples_to_target`` is the median over the same seeds.
     """
 
     ladder: TargetLadder
     budget_seconds: float
-    seconds_to_target: float
+    seconds_to_target: tuple[float, ...]
     examples_to_target: float
-    hits: int
-    seeds: int
 
 
 def confirmed_quality(curve: Curve, metric: Metric, confirmations: int) -> float:
@@ -70,9 +71,9 @@ def derive_targets(curves: Sequence[Curve], metric: Metric, rules: TargetRules, 
     ladder = TargetLadder(tuple(levels), main, TargetStatus.FROZEN, rules.confirmations, evidence_digest)
     found = [next(c for c in crossings(curve, metric, ladder) if c.level == main) for curve in curves]
     hits = [c.cost for c in found if c.hit]
-    seconds = median(cost[Lens.CHARGED_SECONDS] for cost in hits)
-    budget = math.ceil(10 * rules.budget_factor * seconds) / 10
-    return Derived(ladder, budget, seconds, median(cost[Lens.EXAMPLES] for cost in hits), len(hits), len(curves))
+    seconds = tuple(sorted(cost[Lens.CHARGED_SECONDS] for cost in hits))
+    budget = math.ceil(10 * rules.budget_factor * median(seconds)) / 10
+    return Derived(ladder, budget, seconds, median(cost[Lens.EXAMPLES] for cost in hits))
 
 
 def _easier(curves: Sequence[Curve], main: float, rules: TargetRules, up: bool) -> list[float]:

@@ -18,7 +18,7 @@ PARTS = ("suite", "tasks", "data_pipelines", "leaderboards", "configs")
 # From top to bottom; the longest matching prefix says where a module lives. What `suite` does not list lives on the trial's floor.
 FLOORS = (
     ("", "__main__", "suite.cli", "suite.api"),
-    ("suite.targets", "suite.study", "suite.checks"),
+    ("suite.targets", "suite.target_setting", "suite.study", "suite.checks"),
     ("suite",),
     ("tasks",),
     ("data_pipelines",),
@@ -31,7 +31,7 @@ FLOORS = (
 HEIGHT = {prefix: len(FLOORS) - level for level, prefixes in enumerate(FLOORS) for prefix in prefixes}
 # The boards stand beside the house: on the record and what a record embeds, and only these may look at them.
 BOARD_GROUND = {f"suite.{name}" for name in ("record", "curve", "workload", "schema", "files", "errors")}
-BOARD_USERS = ("suite.cli", "suite.api", "suite.targets", "suite.study", "")
+BOARD_USERS = ("suite.cli", "suite.api", "suite.targets", "suite.target_setting", "suite.study", "")
 
 
 def modules() -> dict[str, Path]:

@@ -87,7 +87,7 @@ def test_tuning_trials_run_point_by_point_on_seed_0_in_a_study_of_their_own():
 
 def test_the_chosen_point_of_each_arm_runs_on_fresh_seeds(home):
     plans = tuning_plans(TUNED, SHORT)
-    with pytest.raises(ConfigError, match="6 of 6 tuning trials are not finished"):
+    with pytest.raises(ConfigError, match="6 of 6 trials of study tuned/tuning are not finished"):
         chosen_plans(TUNED, home, SHORT)
     records = run_study(plans, home)
     chosen = chosen_plans(TUNED, home, SHORT)

@@ -33,6 +33,7 @@ VERBS = MappingProxyType(
         "check": "check",
         "submit": "submit",
         "curate": "curate",
+        "targets": "targets",
         "leaderboard": "leaderboard",
         "compare": "compare",
         "verify": "verify",

@@ -37,7 +37,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"study {study.name}: {len(tuning)} tuning trials, {len(to_tune)} to run", file=sys.stderr)
         if arguments.dry_run and to_tune:
             return _list(to_tune)
-        if to_tune and not _run(to_tune, arguments):
+        if to_tune and not run_plans(to_tune, arguments):
             return INTERRUPTED
         plans = chosen_plans(study, home, arguments.overrides)
     else:
@@ -46,7 +46,7 @@ def execute(arguments: argparse.Namespace) -> int:
     print(f"study {study.name}: {len(plans)} trials, {len(to_do)} to run. {study.summary}", file=sys.stderr)
     if arguments.dry_run:
         return _list(to_do)
-    if to_do and not _run(to_do, arguments):
+    if to_do and not run_plans(to_do, arguments):
         return INTERRUPTED
     show_board(study.name, plans, home)
     if study.seeds < MINIMUM_N:
@@ -60,7 +60,7 @@ def _list(plans: Sequence[Plan]) -> int:
     return 0
 
 
-def _run(plans: Sequence[Plan], arguments: argparse.Namespace) -> bool:
+def run_plans(plans: Sequence[Plan], arguments: argparse.Namespace) -> bool:
     """Run and mirror trials; False when somebody stopped them."""
     from ..study import run_study
     from .progress import TrialDisplay

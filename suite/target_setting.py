@@ -1,0 +1,221 @@
+"""Setting the targets of a workload: classical baselines tuned alike, the best of them on many seeds, frozen by rule with its logs.
+
+Everything that is chosen here is chosen by quality at equal examples seen, so that a slow or busy machine chooses the same. Only the
+reference's seconds, and the budget made of them, belong to the hardware class that they were measured on.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from statistics import median
+from typing import Any, ClassVar
+
+import yaml
+
+from .config import Plan
+from .curve import Curve, read_curve, write_curve
+from .errors import ConfigError
+from .files import atomic_path, write_text
+from .protocol import TargetProtocol
+from .record import TUNING_SUFFIX, Record, Status
+from .registry import targets_path
+from .schema import STRICT, build, plain
+from .study import Arm, Study, tuning_plans
+from .targets import TargetRules, confirmed_quality, derive_targets
+from .workload import Direction, Metric, Reference, Workload
+
+__all__ = [
+    "Trial",
+    "baseline_plans",
+    "derive",
+    "freeze",
+    "logs_path",
+    "rederive",
+    "reference_plans",
+    "target_rules",
+    "too_costly",
+    "write_logs",
+]
+
+STUDY = "targets/"
+
+
+class Purpose(StrEnum):
+    """``tuning`` trials choose the reference; ``reference`` trials are what targets are derived from."""
+
+    TUNING = "tuning"
+    REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """First line of the logs: what the procedure needs to know beside the trials."""
+
+    __pydantic_config__: ClassVar = STRICT
+    workload: str
+    version: int
+    metric: Metric
+    rules: TargetRules
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of the logs. ``curve`` is the record's ``curve.csv``; ``evaluation_share`` is over the charged seconds."""
+
+    __pydantic_config__: ClassVar = STRICT
+    purpose: Purpose
+    algorithm: str
+    hyperparameters: Mapping[str, Any]
+    seed: int
+    status: Status
+    record_id: str
+    hardware_class: str | None
+    numerics_key: str | None
+    started_at: str | None
+    evaluation_share: float
+    curve: str
+
+
+def baseline_plans(workload: str, protocol: TargetProtocol, overrides: Sequence[str] = ()) -> list[Plan]:
+    """The tuning trials: as many points of its search space for each classical baseline, on seed 0.
+
+    Raises ``ConfigError`` for a workload whose targets are frozen: they never change, a changed workload is a new version.
+    """
+    path = targets_path(workload)
+    if path.is_file():
+        raise ConfigError(f"the targets of {workload} are frozen in {path}; a changed workload is a new version with targets of its own")
+    arms = tuple(Arm(name) for name in protocol.baselines)
+    study = Study(STUDY + workload, "target setting", (workload,), arms, protocol.reference_seeds, protocol.tuning_trials)
+    return tuning_plans(study, overrides)
+
+
+def reference_plans(plans: Sequence[Plan], tuned: Sequence[tuple[Record, Curve]], seeds: int) -> list[Plan]:
+    """The best of the tuned points on the fresh seeds 1 to ``seeds``. ``plans`` and their finished trials are in the same order."""
+    best = plans[_best([(record.status, curve) for record, curve in tuned], plans[0].workload.metric)]
+    return [replace(best, seed=seed, study=str(best.study).removesuffix(TUNING_SUFFIX)) for seed in range(1, seeds + 1)]
+
+
+def too_costly(tuned: Sequence[Record], most: float) -> str | None:
+    """Why evaluations cost too much of a trial's time to freeze anything, or None."""
+    share = median(_evaluation_share(record) for record in tuned)
+    if share <= most:
+        return None
+    return f"evaluations take {share:.0%} of the charged time, at most {most:.0%} is allowed: evaluate less often, or on fewer examples"
+
+
+def target_rules(protocol: TargetProtocol) -> TargetRules:
+    """What the protocol says of deriving."""
+    return TargetRules(protocol.hit_share, protocol.budget_factor)
+
+
+def write_logs(
+    workload: Workload, rules: TargetRules, tuning: Sequence[tuple[Record, Curve]], reference: Sequence[tuple[Record, Curve]]
+) -> str:
+    """The logs as JSON lines: heading, tuning trials, reference trials."""
+    lines: list[Any] = [Heading(workload.name, workload.version, workload.metric, rules)]
+    for purpose, trials in ((Purpose.TUNING, tuning), (Purpose.REFERENCE, reference)):
+        lines += [_logged(purpose, record, curve) for record, curve in trials]
+    return "".join(json.dumps(plain(line), ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+
+
+def derive(logs: str) -> dict[str, Any]:
+    """The content of a workload's frozen file, from its logs and nothing else.
+
+    Raises ``ConfigError`` when the reference is not what the tuning trials choose, or :func:`.targets.derive_targets` cannot go on.
+    """
+    first, *rest = logs.splitlines()
+    heading = build(Heading, json.loads(first), "logs")
+    trials = [build(Trial, json.loads(line), "logs") for line in rest]
+    tuning, reference = ([t for t in trials if t.purpose is purpose] for purpose in Purpose)
+    best = tuning[_best([(t.status, _curve(t)) for t in tuning], heading.metric)]
+    settings = {(t.algorithm, json.dumps(t.hyperparameters, sort_keys=True)) for t in reference}
+    if settings != {(best.algorithm, json.dumps(best.hyperparameters, sort_keys=True))}:
+        raise ConfigError(f"logs of {heading.workload}: the reference trials are not {best.algorithm} at the point that tuning chose")
+    if len({(t.hardware_class, t.seed) for t in reference}) < len(reference) or len({t.hardware_class for t in reference}) > 1:
+        raise ConfigError(f"logs of {heading.workload}: expected reference trials of distinct seeds on one hardware class")
+    found = derive_targets([_curve(t) for t in reference], heading.metric, heading.rules, sha256(logs.encode()).hexdigest())
+    frozen = Reference(
+        best.algorithm,
+        best.hyperparameters,
+        found.examples_to_target,
+        found.seconds_to_target,
+        str(reference[0].hardware_class),
+        len(found.seconds_to_target),
+        len(reference),
+    )
+    return {"ladder": plain(found.ladder), "budget": {"charged_seconds": found.budget_seconds}, "reference": plain(frozen)}
+
+
+def freeze(workload: str, logs: str) -> Path:
+    """Derive the targets and write them with their logs beside them; the frozen file comes last. Returns its path."""
+    path, content = targets_path(workload), derive(logs)
+    with atomic_path(logs_path(path)) as part:
+        part.write_bytes(lzma.compress(logs.encode(), preset=9))
+    best = content["reference"]["algorithm"]
+    title = f"# Frozen targets of {workload}: {best} on {content['reference']['seeds']} seeds. From the logs beside this file: "
+    write_text(path, f"{title}timetrial targets {workload} --check\n{yaml.safe_dump(content, sort_keys=False, width=140)}")
+    return path
+
+
+def rederive(workload: str) -> list[str]:
+    """Derive frozen targets again from their logs: what differs from the frozen file, by key; empty when all is the same.
+
+    Raises ``ConfigError`` when there is nothing to derive from.
+    """
+    path = targets_path(workload)
+    logs = logs_path(path)
+    for needed in (path, logs):
+        if not needed.is_file():
+            raise ConfigError(f"the targets of {workload} are not frozen: there is no {needed}")
+    try:
+        again = derive(lzma.decompress(logs.read_bytes()).decode())
+    except (lzma.LZMAError, ValueError, IndexError) as problem:
+        raise ConfigError(f"{logs}: cannot be read as the logs of a target setting: {problem}") from None
+    frozen = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return sorted(key for key in {*again, *frozen} if again.get(key) != frozen.get(key))
+
+
+def logs_path(frozen: Path) -> Path:
+    """Where the logs of a frozen file lie: beside it."""
+    return frozen.with_suffix(".jsonl.xz")
+
+
+def _best(trials: Sequence[tuple[Status, Curve]], metric: Metric) -> int:
+    """The position of the trial with the best confirmed quality; of equal ones the first. ``ConfigError`` when none came to its end."""
+    sign = -1.0 if metric.direction is Direction.MAXIMIZE else 1.0
+    whole = [i for i, (status, _) in enumerate(trials) if status in (Status.HIT, Status.MISSED)]
+    if not whole:
+        raise ConfigError(f"target setting: none of {len(trials)} tuning trials came to its end")
+    return min(whole, key=lambda i: sign * confirmed_quality(trials[i][1], metric, TargetRules.confirmations))
+
+
+def _logged(purpose: Purpose, record: Record, curve: Curve) -> Trial:
+    entry = record.entry
+    return Trial(
+        purpose,
+        entry.algorithm,
+        dict(entry.hyperparameters),
+        record.seed,
+        record.status,
+        record.record_id,
+        record.hardware_class,
+        record.numerics_key,
+        record.started_at,
+        _evaluation_share(record),
+        write_curve(tuple(curve)),
+    )
+
+
+def _evaluation_share(record: Record) -> float:
+    seconds = record.time.charged_seconds
+    return round(record.time.wall_seconds.get("evaluate", 0.0) / seconds, 4) if seconds else 0.0
+
+
+def _curve(trial: Trial) -> Curve:
+    return read_curve(trial.curve, trial.record_id)
