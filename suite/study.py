@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, ClassVar
 
-from .config import Plan, resolve
+from .config import REFERENCE, Plan, resolve
 from .curve import Curve, CurvePoint
 from .errors import ConfigError, RecordError
 from .inputs import Inputs, open_inputs
@@ -18,7 +19,18 @@ from .schema import STRICT, build
 from .trial import run_trial
 from .tuning import best_trial, tuning_points
 
-__all__ = ["Arm", "Study", "chosen_plans", "finished", "load_study", "missing", "run_study", "study_plans", "tuning_plans"]
+__all__ = [
+    "Arm",
+    "Study",
+    "chosen_plans",
+    "expected_seconds",
+    "finished",
+    "load_study",
+    "missing",
+    "run_study",
+    "study_plans",
+    "tuning_plans",
+]
 
 DONE = frozenset({Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED})
 
@@ -39,7 +51,8 @@ class Study:
     """``workloads`` x ``arms`` x ``seeds`` (0 to seeds - 1).
 
     With ``tuning_trials`` above 0 each arm on each workload first runs that many points of its search space on seed 0, in a study
-    of its own, and the chosen point is what runs on the seeds 1 to ``seeds``: fresh ones, of which none had a say.
+    of its own, and the chosen point is what runs on the seeds 1 to ``seeds``: fresh ones, of which none had a say. The reference, whose
+    point is frozen, is not tuned again.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -73,7 +86,8 @@ def tuning_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
     points: list[list[Plan]] = []
     for workload, arm in itertools.product(study.workloads, study.arms):
         plan = _arm_plan(workload, arm, 0, study.name + TUNING_SUFFIX, overrides)
-        tried = tuning_points(plan.algorithm, study.tuning_trials) if study.tuning_trials else ()
+        tuned = study.tuning_trials > 0 and arm.algorithm != REFERENCE
+        tried = tuning_points(plan.algorithm, study.tuning_trials) if tuned else ()
         points.append([replace(plan, algorithm=replace(plan.algorithm, hyperparameters=point)) for point in tried])
     return [plan for row in itertools.zip_longest(*points) for plan in row if plan is not None]
 
@@ -86,12 +100,26 @@ def chosen_plans(study: Study, home: Path, overrides: Sequence[str] = ()) -> lis
     plans = tuning_plans(study, overrides)
     arms: dict[str, list[tuple[Plan, Record]]] = {}
     for plan, (record, _) in zip(plans, finished(plans, home), strict=True):
-        arms.setdefault(replace(plan, algorithm=replace(plan.algorithm, hyperparameters={})).digest, []).append((plan, record))
+        arms.setdefault(_untuned(plan), []).append((plan, record))
     chosen = []
-    for tried in arms.values():
-        best = best_trial([record for _, record in tried])
-        chosen.append(next(plan for plan, record in tried if record is best))
+    for workload, arm in itertools.product(study.workloads, study.arms):
+        plan = _arm_plan(workload, arm, 0, study.name, overrides)
+        if arm.algorithm != REFERENCE:
+            tried = arms[_untuned(plan)]
+            best = best_trial([record for _, record in tried])
+            plan = next(plan for plan, record in tried if record is best)
+        chosen.append(plan)
     return [replace(plan, seed=seed, study=study.name) for seed in range(1, study.seeds + 1) for plan in chosen]
+
+
+def expected_seconds(plans: Sequence[Plan], home: Path) -> tuple[float, int]:
+    """Wall seconds that the plans will take, by the median of earlier trials on the same workload, and how many plans have none."""
+    taken: dict[str, list[float]] = {}
+    for record, _ in _finished(home).values():
+        if record.time.outer_seconds is not None:
+            taken.setdefault(record.workload.digest, []).append(record.time.outer_seconds)
+    known = [median(taken[plan.workload.digest]) for plan in plans if plan.workload.digest in taken]
+    return sum(known), len(plans) - len(known)
 
 
 def missing(plans: Sequence[Plan], home: Path) -> list[Plan]:
@@ -129,6 +157,11 @@ def run_study(
         if record.status is Status.INTERRUPTED:
             break
     return records
+
+
+def _untuned(plan: Plan) -> str:
+    """Identity of an arm on a workload, whatever its hyperparameters."""
+    return replace(plan, algorithm=replace(plan.algorithm, hyperparameters={})).digest
 
 
 def _arm_plan(workload: str, arm: Arm, seed: int, study: str, overrides: Sequence[str]) -> Plan:

@@ -9,7 +9,7 @@ from timetrial.leaderboards.boards import board
 from timetrial.suite.config import resolve
 from timetrial.suite.errors import ConfigError, UnknownName
 from timetrial.suite.record import Status
-from timetrial.suite.study import Arm, Study, chosen_plans, load_study, missing, run_study, study_plans, tuning_plans
+from timetrial.suite.study import Arm, Study, chosen_plans, expected_seconds, load_study, missing, run_study, study_plans, tuning_plans
 from timetrial.suite.tuning import best_trial
 
 SHORT = ("workload.budget.examples=1000", "workload.budget.charged_seconds=1000", "loader=torch")
@@ -100,3 +100,37 @@ def test_tuning_trials_are_left_out_of_every_board(home):
     records = run_study(tuning_plans(TUNED, SHORT)[:1], home)
     table = board(records)
     assert table.n == 0 and "tuning trial" in table.rejected[0].reason
+
+
+def test_the_reference_is_not_tuned_again(home, monkeypatch):
+    from timetrial.suite import config
+
+    frozen = {"algorithm": "nesterov", "hyperparameters": {"lr": 0.05}}
+    known = config.definition
+    monkeypatch.setattr(config, "definition", lambda g, n: {**known(g, n), "reference": frozen} if g == "workload" else known(g, n))
+    study = Study("with", "a test", ("digits_mlp",), (Arm("reference"), Arm("adamw")), 2, tuning_trials=2)
+    plans = tuning_plans(study, SHORT)
+    assert [p.algorithm.name for p in plans] == ["adamw", "adamw"]
+    run_study(plans, home)
+    chosen = chosen_plans(study, home, SHORT)
+    assert [(p.entry_name, p.seed) for p in chosen] == [("reference", 1), ("adamw", 1), ("reference", 2), ("adamw", 2)]
+    assert chosen[0].algorithm.hyperparameters["lr"] == 0.05 and "SGD" in chosen[0].algorithm.options["optimizer"]
+
+
+def test_the_time_of_a_study_is_forecast_from_earlier_trials(home):
+    plans = study_plans(STUDY, SHORT)
+    assert expected_seconds(plans, home) == (0.0, 4)
+    (record,) = run_study(plans[:1], home)
+    assert expected_seconds(plans[1:], home) == (pytest.approx(3 * record.time.outer_seconds), 0)
+
+
+def test_a_busy_machine_is_told_before_timings_are_taken(home, monkeypatch):
+    from timetrial.suite import machine
+    from timetrial.suite.cli.study import _forecast
+
+    plans = study_plans(STUDY, SHORT)
+    for busy, told in ((0.4, True), (0.01, False), (None, False)):
+        monkeypatch.setattr(machine, "load", lambda seconds, busy=busy: {"busy_fraction": busy})
+        lines = _forecast(plans, home)
+        assert "4 trials on workloads that never ran here" in lines[0]
+        assert any("other programs take 40%" in line for line in lines) is told

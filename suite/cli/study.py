@@ -12,6 +12,8 @@ from .output import console
 
 HELP = "run a named study: a grid of trials, resumable"
 INTERRUPTED = 130
+LOAD_SECONDS = 1.0  # over which the load of an otherwise waiting machine is measured
+BUSY = 0.1  # share of all CPU time above which a machine is not idle
 EXAMPLES = ("timetrial study demo", "timetrial study demo --seeds 5", "timetrial study demo --dry-run")
 
 
@@ -66,6 +68,8 @@ def run_plans(plans: Sequence[Plan], arguments: argparse.Namespace) -> bool:
     from .progress import TrialDisplay
     from .single import mirror_quietly
 
+    for line in _forecast(plans, arguments.home):
+        print(line, file=sys.stderr)
     with TrialDisplay(plans, quiet=arguments.quiet) as display:
         records = run_study(plans, arguments.home, on_point=display.on_point, on_record=display.on_record)
     if not arguments.no_mlflow:
@@ -74,6 +78,24 @@ def run_plans(plans: Sequence[Plan], arguments: argparse.Namespace) -> bool:
     if not whole:
         print("interrupted; the same command resumes it", file=sys.stderr)
     return whole
+
+
+def _forecast(plans: Sequence[Plan], home: Path) -> list[str]:
+    """How long it will take, and what would spoil the timings."""
+    from ..machine import load
+    from ..study import expected_seconds
+
+    seconds, unknown = expected_seconds(plans, home)
+    known = [f"about {_duration(seconds)} for {len(plans) - unknown} trials"] * (unknown < len(plans))
+    lines = ["; ".join([*known, *[f"{unknown} trials on workloads that never ran here, their time is not known"] * (unknown > 0)])]
+    busy = load(LOAD_SECONDS)["busy_fraction"]
+    if busy is not None and busy > BUSY:
+        lines.append(f"warning: other programs take {busy:.0%} of this machine; timings are worth little until they stop (records say so)")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def show_board(study: str, plans: Sequence[Plan], home: Path) -> None:
