@@ -240,6 +240,34 @@ def galore(w, h):  # Zhao et al. 2024, algorithm 2
         w = w * (1 - h["lr"] * h["weight_decay"])
 
 
+def muon(w, h):  # Jordan et al. 2024: Nesterov momentum, five quintic Newton-Schulz steps on [O, I h w], rate for the matrix' shape
+    m, matrix = 0.0, (len(w), -1)
+    while True:
+        g = yield w
+        m = h["momentum"] * m + (1 - h["momentum"]) * g
+        x = ((1 - h["momentum"]) * g + h["momentum"] * m).reshape(matrix)
+        ratio = math.sqrt(max(1.0, x.shape[0] / x.shape[1]))
+        x = x / norm(x)
+        for _ in range(5):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        w = w * (1 - h["lr"] * h["weight_decay"]) - h["lr"] * ratio * x.reshape(w.shape)
+
+
+def prodigy(w, h):  # Mishchenko and Defazio 2023, algorithm 4, over all weights as one vector; decoupled decay at the rate of the step
+    (b1, b2), start, d, r = h["betas"], w, 1e-6, 0.0
+    b3 = math.sqrt(b2)
+    m = v = s = 0.0
+    while True:
+        g = yield w
+        m, v = b1 * m + (1 - b1) * d * g, b2 * v + (1 - b2) * (d * g) ** 2
+        r = b3 * r + (1 - b3) * h["lr"] * d**2 * (g @ (start - w))
+        s = b3 * s + (1 - b3) * h["lr"] * d**2 * g
+        rate = h["lr"] * d
+        h["d"] = d = max(d, h["d_coef"] * r / np.abs(s).sum())
+        w = w * (1 - rate * h["weight_decay"]) - rate * m / (np.sqrt(v) + d * 1e-8)
+
+
 def schedule_free_sgd(w, h):  # Defazio et al. 2024, algorithm 1; decay at y; yields y, keeps x at hand
     x = z = w
     rates, beta, t = [], h["momentum"], 0

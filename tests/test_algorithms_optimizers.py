@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
+from pytorch_optimizer.optimizer.muon import base
 
 from .algorithm_problems import SHAPES, Weights, configured, drive, random_gradients, tangential_gradients
 from .optimizer_references import RULES
 
 STEPS = 24
 # SOAP's bases are arbitrary where one gradient leaves a side without full rank, and so is GaLore's sign at every new basis.
-NOT_ALL = {"soap": ("square",), "adafactor": ("matrix", "vector"), "galore": ("matrix", "conv"), "muon": ()}
+NOT_ALL = {"soap": ("square",), "adafactor": ("matrix", "vector"), "galore": ("matrix", "conv")}
 AS_MATRIX = ("shampoo", "galore")
 OPTIONS = {"galore": {"horizon_steps": {"refresh_every": 1.0}}}
 SETTINGS = {"shampoo": {"root_every": STEPS + 1}}  # the rule computes its roots at every step
 FOLLOWED = sorted(
     "heavy_ball nesterov adagrad adam adamw nadamw radam adafactor lion adamp sgdp lars lamb ademamix soap shampoo adam_mini galore".split()
 )
+
+
+def named(model):
+    return list(model.named_parameters())
 
 
 def follow(name, gradient, rtol=2e-4):
@@ -54,9 +62,60 @@ def test_projected_optimizers_follow_their_rule_on_a_scale_invariant_loss(name):
     follow(name, tangential_gradients())
 
 
-@pytest.mark.parametrize("base", ["adamw", "sgd"])
-def test_schedule_free_trains_at_y_and_evaluates_at_x(base):
-    algorithm, state, own = follow(f"schedule_free_{base}", random_gradients())
+@pytest.fixture
+def muon_in_double(monkeypatch):
+    """The library's Newton-Schulz iteration, at another precision than its bfloat16."""
+    monkeypatch.setattr(base, "zero_power_via_newton_schulz_5", partial(base.zero_power_via_newton_schulz_5, dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("muon_in_double")
+def test_muon_follows_its_rule_on_matrices_and_adam_on_the_rest():
+    algorithm, settings = configured("muon")
+    model = Weights().double()
+    adam = {"lr": settings["adamw_lr"], "betas": settings["adamw_betas"], "weight_decay": 0.0}
+    rules = {
+        key: RULES["muon" if p.ndim > 1 else "adam"](p.detach().numpy().copy(), settings if p.ndim > 1 else adam) for key, p in named(model)
+    }
+    expected = {key: next(rule) for key, rule in rules.items()}
+    gradient = random_gradients()
+    for step, before, _, _ in drive(algorithm, settings, gradient, STEPS, model=model):
+        for key, p in named(model):
+            expected[key] = rules[key].send(gradient(step, key, before[key]).double().numpy())
+            np.testing.assert_allclose(p.detach().numpy(), expected[key], rtol=2e-4, atol=2e-5, err_msg=f"{key} at step {step}")
+
+
+def test_muons_steps_are_nearly_orthogonal_whatever_the_gradients_scale():
+    """The claim of the rule: all singular values of a step are about the rate, those of the gradient may lie far apart."""
+    algorithm, settings = configured("muon")
+    rotation = torch.linalg.qr(random_gradients()(0, "square", torch.ones(4, 4)))[0]
+    spread = torch.tensor([10.0, 3.0, 1.0, 0.3])[:, None] * rotation
+    settings |= {"weight_decay": 0.0}
+    for _, before, _, model in drive(algorithm, settings, lambda step, name, weights: spread, 1, names=("square",)):
+        values = torch.linalg.svdvals((model.square.detach() - before["square"]) / settings["lr"])
+    assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_prodigy_follows_its_rule_with_one_distance_for_all_weights():
+    """On a quadratic, where the distance grows from 1e-6 by several powers of ten."""
+    algorithm, settings = configured("prodigy")
+    model = Weights().double()
+    decay = np.concatenate([np.full(p.numel(), settings["weight_decay"] if p.ndim > 1 else 0.0) for _, p in named(model)])
+    together = {**settings, "weight_decay": decay}
+
+    def flat():
+        return torch.cat([p.detach().flatten() for _, p in named(model)]).numpy().copy()
+
+    rule = RULES["prodigy"](flat(), together)
+    expected = next(rule)
+    for step, before, _, _ in drive(algorithm, settings, lambda step, name, weights: weights.clone(), 200, model=model):
+        expected = rule.send(torch.cat([w.flatten() for w in before.values()]).numpy())
+        np.testing.assert_allclose(flat(), expected, rtol=2e-4, atol=2e-5, err_msg=f"at step {step}")
+    assert 0.01 < together["d"] < 10
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_schedule_free_trains_at_y_and_evaluates_at_x(name):
+    algorithm, state, own = follow(f"schedule_free_{name}", random_gradients())
     for key, x in algorithm.weights_for_evaluation(state).items():
         np.testing.assert_allclose(x.numpy(), own[key]["x"], rtol=1e-4, atol=1e-5)
 
