@@ -11,7 +11,7 @@ from typing import Any
 from ..suite.curve import Curve
 from ..suite.errors import RecordError
 from ..suite.files import object_digest
-from ..suite.record import TUNING_SUFFIX, Entry, Origin, Record, Status, WorkloadIdentity, read_record
+from ..suite.record import TUNING_SUFFIX, Entry, Origin, Record, Ruleset, Status, WorkloadIdentity, read_record
 from ..suite.workload import Lens, ResultRule, TargetStatus, Tier
 from .states import Standing, Verdict, state_of
 from .statistics import Estimate, median, proportion
@@ -64,17 +64,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that may be compared: one workload with one set of targets, one origin, one hardware class."""
+    """Rows that may be compared: one workload with one set of targets, one origin, one hardware class, one ruleset."""
 
     origin: Origin
     hardware_class: str
     workload: WorkloadIdentity
     rows: tuple[Row, ...]
+    ruleset: Ruleset = Ruleset.EXTERNAL_TUNING
 
     @property
     def key(self) -> str:
         """Short identity of the section, stable over rebuilds; usable in file names and anchors."""
         return f"{self.workload.name}-{self.workload.version}-{object_digest(_section_key(self))[:8]}"
+
+    @property
+    def place(self) -> str:
+        """Where its trials ran, and under which ruleset unless under external tuning."""
+        return self.hardware_class if self.ruleset is Ruleset.EXTERNAL_TUNING else f"{self.hardware_class}, self-tuning"
 
     @property
     def ranked(self) -> bool:
@@ -118,8 +124,8 @@ def board(records: Sequence[Record], rejected: Sequence[Rejected] = (), states: 
     for _, members in sorted(sections.items()):
         rows, repeats = _rows(members, said)
         left_out.extend(repeats)
-        built.append(Section(members[0].origin, _hardware(members[0]), members[0].workload, rows))
-    order = sorted(built, key=lambda s: (s.origin, list(Tier).index(s.workload.tier), s.hardware_class, s.workload.identity, s.key))
+        built.append(Section(members[0].origin, _hardware(members[0]), members[0].workload, rows, members[0].ruleset))
+    order = sorted(built, key=lambda s: (s.origin, list(Tier).index(s.workload.tier), s.place, s.workload.identity, s.key))
     return Board(tuple(order), tuple(sorted([*rejected, *withdrawn, *left_out], key=lambda r: (r.record_id, r.reason))))
 
 
@@ -200,7 +206,8 @@ def _problem(record: Record) -> str | None:
 
 def _section_key(item: Record | Section) -> tuple[str, ...]:
     w = item.workload
-    return (item.origin.value, w.tier.value, _hardware(item), w.identity, w.digest, w.ladder.digest)
+    apart = () if item.ruleset is Ruleset.EXTERNAL_TUNING else (item.ruleset.value,)
+    return (item.origin.value, w.tier.value, _hardware(item), w.identity, w.digest, w.ladder.digest, *apart)
 
 
 def _hardware(item: Record | Section) -> str:

@@ -73,7 +73,10 @@ class Effect:
 
 @dataclass(frozen=True)
 class Duel:
-    """A against B: effects by workload (``name@version``) and lens, and over all workloads that both were measured on, by lens."""
+    """A against B: effects by workload (``name@version``) and lens, and over all workloads that both were measured on, by lens.
+
+    ``hardware_class`` is the place of the sections: the class, and the ruleset unless it is external tuning.
+    """
 
     a: str
     b: str
@@ -85,7 +88,7 @@ class Duel:
 
 
 def compare(board: Board, records: Sequence[Record], a: str, b: str) -> tuple[Duel, ...]:
-    """Compare two entries (or labels) of a board, one result a hardware class.
+    """Compare two entries (or labels) of a board, one result a hardware class and ruleset.
 
     ``records`` are those the board was made of. Raises ``UnknownName`` for an entry that the board lacks and ``RecordError`` when
     the two never met on the same workload, targets and hardware.
@@ -96,10 +99,10 @@ def compare(board: Board, records: Sequence[Record], a: str, b: str) -> tuple[Du
             raise unknown_name("entry", name, known)
     by_id = {record.record_id: record for record in records}
     duels = []
-    for hardware in sorted({s.hardware_class for s in board.sections}):
+    for place in sorted({s.place for s in board.sections}):
         met: dict[str, Mapping[Lens, Effect]] = {}
         absent, ranked = [], True
-        for section in (s for s in board.sections if s.hardware_class == hardware):
+        for section in (s for s in board.sections if s.place == place):
             one, other = _row(section, a, by_id), _row(section, b, by_id)
             if one is None or other is None:
                 if one is not other:
@@ -108,7 +111,7 @@ def compare(board: Board, records: Sequence[Record], a: str, b: str) -> tuple[Du
             met[section.workload.identity] = _effects(section, one, other, by_id)
             ranked &= section.ranked
         if met:
-            duels.append(Duel(a, b, hardware, met, _overall(met), tuple(absent), ranked))
+            duels.append(Duel(a, b, place, met, _overall(met), tuple(absent), ranked))
     if not duels:
         raise RecordError(f"{a!r} and {b!r} have no workload in common on one hardware class and with the same targets")
     return tuple(duels)

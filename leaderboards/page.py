@@ -79,7 +79,7 @@ def section_views(board: Board, curves: Mapping[str, Curve]) -> list[SectionView
     for section in board.sections:
         name = section.workload.identity
         plots = [curves_plot(section, curves, lens) for lens in LENSES]
-        label = name if names[name] == 1 else f"{name} {section.hardware_class}"
+        label = name if names[name] == 1 else f"{name} {section.place}"
         views.append(SectionView(section, label, _whiskers(section.rows), tuple(plot for plot in plots if plot is not None)))
     return views
 

@@ -247,10 +247,10 @@ def _superseded(board: Board) -> dict[str, str]:
     """Keys of sections whose workload has a newer version on the same hardware, and that version."""
     newest: dict[tuple[str, str], Section] = {}
     for section in board.sections:
-        place = (section.workload.name, section.hardware_class)
+        place = (section.workload.name, section.place)
         if place not in newest or section.workload.version > newest[place].workload.version:
             newest[place] = section
-    latest = {s.key: newest[s.workload.name, s.hardware_class].workload for s in board.sections}
+    latest = {s.key: newest[s.workload.name, s.place].workload for s in board.sections}
     return {s.key: latest[s.key].identity for s in board.sections if latest[s.key].version > s.workload.version}
 
 

@@ -118,4 +118,4 @@ def _middle(values: Sequence[float]) -> float:
 
 
 def _name(section: Section) -> str:
-    return f"{section.workload.identity} on {section.hardware_class}"
+    return f"{section.workload.identity} on {section.place}"

@@ -100,7 +100,7 @@ def subtitle(section: Section) -> str:
     """What the numbers of a section hold for: tier, hardware class, target and how it stands."""
     w = section.workload
     origin = () if section.origin == "native" else (f"from {section.origin}",)
-    return " · ".join((*origin, f"tier {w.tier}", section.hardware_class, f"target {formats.target(w)} (validation), {standing(section)}"))
+    return " · ".join((*origin, f"tier {w.tier}", section.place, f"target {formats.target(w)} (validation), {standing(section)}"))
 
 
 def standing(section: Section) -> str:
@@ -160,7 +160,7 @@ _ESTIMATES = {
     "final_quality": "metric unit",
     "test_quality_at_hit": "metric unit",
 }  # fmt: skip
-_IDENTITY = ("origin", "tier", "hardware_class", "workload", "workload_digest", "targets", "metric", "metric_unit", "target")
+_IDENTITY = ("origin", "tier", "hardware_class", "ruleset", "workload", "workload_digest", "targets", "metric", "metric_unit", "target")
 _ENTRY = ("label", "entry", "algorithm", "curation", "keep_fraction", "settings_digest", "n", "hits")
 _CSV_COLUMNS = (*_IDENTITY, *_ENTRY, *(f"{name}{part} [{unit}]" for name, unit in _ESTIMATES.items() for part in ("", " low", " high")))
 
@@ -168,7 +168,7 @@ _CSV_COLUMNS = (*_IDENTITY, *_ENTRY, *(f"{name}{part} [{unit}]" for name, unit i
 def _csv_values(section: Section, row: Row) -> dict[str, Any]:
     w = section.workload
     workload = (w.identity, w.digest, w.ladder.status, w.metric.name, w.metric.unit, w.ladder.main)
-    names = (section.origin, w.tier, section.hardware_class, *workload)
+    names = (section.origin, w.tier, section.hardware_class, section.ruleset, *workload)
     values: dict[str, Any] = dict(zip(_IDENTITY, names, strict=True)) | {name: getattr(row, name) for name in _ENTRY}
     found = (row.hit_rate, *(row.to_target.get(lens) for lens in LENSES), row.final_quality, row.test_quality)
     for (name, unit), estimate in zip(_ESTIMATES.items(), found, strict=True):

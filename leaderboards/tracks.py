@@ -1,4 +1,4 @@
-"""Front boards: one a track, tier and hardware class, each a headline score over its core workloads against the reference.
+"""Front boards: one a track, tier, hardware class and ruleset, each a headline score over its core workloads against the reference.
 
 Core workloads are those of a tier that rank (frozen targets) and that the reference was measured on. As long as fewer than two are
 frozen, the provisional ones are shown instead, without ranks: a measurement, no claim.
@@ -54,11 +54,14 @@ class State:
 
 @dataclass(frozen=True)
 class FrontBoard:
-    """Headlines of one track. ``claim`` is False where targets are provisional: then ``rank`` says nothing and is not shown."""
+    """Headlines of one track at a :attr:`Section.place`.
+
+    ``claim`` is False where targets are provisional: then ``rank`` says nothing and is not shown.
+    """
 
     track: Track
     tier: Tier
-    hardware_class: str
+    place: str
     reference: str
     workloads: tuple[str, ...]
     claim: bool
@@ -90,18 +93,18 @@ def front_boards(of: Board, records: Sequence[Record], reference: str) -> tuple[
     ``reference`` is an entry's name; its trials among ``records`` are what every factor is relative to.
     """
     found = []
-    places = sorted({(list(Tier).index(s.workload.tier), s.hardware_class) for s in of.sections if s.origin == "native"})
-    for tier_index, hardware in places:
+    places = sorted({(list(Tier).index(s.workload.tier), s.place) for s in of.sections if s.origin == "native"})
+    for tier_index, place in places:
         tier = list(Tier)[tier_index]
-        here = [s for s in of.sections if s.workload.tier is tier and s.hardware_class == hardware and s.origin == "native"]
-        pinned, core, claim = _pin(here, reference, hardware)
+        here = [s for s in of.sections if s.workload.tier is tier and s.place == place and s.origin == "native"]
+        pinned, core, claim = _pin(here, reference, here[0].hardware_class)
         if len(core) < FEWEST_WORKLOADS:
             continue
         fields = _fields(of, records, pinned, core)
         for track, names in _tracks(core, reference).items():
             by_state = {state: headlines(_of(scored, names)) for state, scored in fields.items()}
             if len(names) > 1:
-                found.append(FrontBoard(track, tier, hardware, reference, tuple(s.workload.identity for s in core), claim, by_state))
+                found.append(FrontBoard(track, tier, place, reference, tuple(s.workload.identity for s in core), claim, by_state))
     return tuple(found)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 from .errors import ConfigError, UserError
 from .files import object_digest
+from .protocol import protocol
+from .record import Ruleset
 from .registry import config_folders, definition, definition_path
 from .schema import STRICT, build, fields_at, plain
 from .workload import Workload
@@ -28,6 +30,7 @@ __all__ = [
     "resolve_definition",
     "split_overrides",
     "teach_hydra",
+    "under",
 ]
 
 REFERENCE = "reference"
@@ -75,7 +78,8 @@ class Plan:
     """All that determines a trial. Two trials with equal plans on one numerics key have bit-identical curves.
 
     ``horizon`` multiplies the workload's budget: it is what the algorithm's schedule stretches over. ``loader`` is ``auto``
-    (FFCV where it imports), ``ffcv`` or ``torch``; ``workers`` its threads, ``threads`` torch's (None: all CPUs).
+    (FFCV where it imports), ``ffcv`` or ``torch``; ``workers`` its threads, ``threads`` torch's (None: all CPUs). ``defaults`` are the
+    hyperparameters that the algorithm is defined with. What a ruleset changes, :func:`under` has changed.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -89,13 +93,27 @@ class Plan:
     loader: Literal["auto", "ffcv", "torch"] = "auto"
     workers: int = 1
     threads: int | None = None
+    ruleset: Ruleset = Ruleset.EXTERNAL_TUNING
+    defaults: Mapping[str, Any] | None = None
 
     @property
     def digest(self) -> str:
-        """Identity of the trial: equal plans, equal digest. The study's name is not part of it."""
+        """Identity of the trial: equal trainings, equal digest. What only says where a trial belongs is not part of it."""
         value = plain(self)
-        del value["study"]
+        for name in ("study", "ruleset", "defaults"):
+            del value[name]
         return object_digest(value)
+
+    @property
+    def at_defaults(self) -> bool | None:
+        """Whether the hyperparameters are those that the algorithm is defined with; None where nobody said which those are."""
+        return None if self.defaults is None else object_digest(dict(self.defaults)) == object_digest(dict(self.algorithm.hyperparameters))
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Dotted paths of the classes that it runs: algorithm, curation method and, where the algorithm takes one, optimizer."""
+        optimizer = self.algorithm.options.get("optimizer")
+        return (self.algorithm.target, self.curation.target, *([optimizer] if isinstance(optimizer, str) else []))
 
     @property
     def entry_name(self) -> str:
@@ -133,7 +151,8 @@ def resolve(overrides: Sequence[str]) -> Plan:
     """Compose ``workload=… algorithm=… key=value…`` into a plan.
 
     A bare key that is a hyperparameter or option of the chosen algorithm or curation method means that one: ``lr=0.1``.
-    ``algorithm=reference`` is the workload's frozen reference. Raises ``UnknownName`` or ``ConfigError`` with the nearest known names.
+    ``algorithm=reference`` is the workload's frozen reference, ``ruleset=self_tuning`` what :func:`under` says.
+    Raises ``UnknownName`` or ``ConfigError`` with the nearest known names.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -142,8 +161,9 @@ def resolve(overrides: Sequence[str]) -> Plan:
 
     shipped, *extra = config_folders()
     # Hydra takes a key that is also a config folder for a choice of file, and ``configs/study`` is one.
-    study = [item.partition("=")[2] for item in overrides if item.startswith("study=")]
-    full = split_overrides(_with_reference([item for item in overrides if not item.startswith("study=")]))
+    study, ruleset = ([item.partition("=")[2] for item in overrides if item.startswith(key)] for key in ("study=", "ruleset="))
+    spelled = _with_reference([item for item in overrides if not item.startswith(("study=", "ruleset="))])
+    full = split_overrides(spelled)
     teach_hydra(item.partition("=")[2] for item in full if item.startswith("workload="))
     if extra:
         full.append(f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in extra)}]")
@@ -152,7 +172,26 @@ def resolve(overrides: Sequence[str]) -> Plan:
             value = OmegaConf.to_container(compose("run", full), resolve=True)
     except (HydraException, OmegaConfBaseException) as problem:
         raise ConfigError(_one_line(problem, overrides)) from None
-    return plan_of({**value, "study": study[-1] if study else None})  # type: ignore[dict-item]
+    composed: dict[str, Any] = {**value, "study": study[-1] if study else None, "defaults": _defaults(overrides, spelled)}  # type: ignore[dict-item]
+    return under(plan_of(composed), ruleset[-1] if ruleset else Ruleset.EXTERNAL_TUNING)
+
+
+def under(plan: Plan, ruleset: str) -> Plan:
+    """The plan as a ruleset has it run: self-tuning multiplies the workload's budget.
+
+    Raises ``ConfigError`` for an unknown ruleset, and under self-tuning for hyperparameters that differ from the algorithm's own.
+    """
+    if ruleset not in list(Ruleset):
+        raise ConfigError(f"ruleset: expected {' or '.join(Ruleset)}, given {ruleset!r}")
+    if ruleset == Ruleset.EXTERNAL_TUNING:
+        return plan
+    own = plan.defaults or {}
+    given = [name for name, value in plan.algorithm.hyperparameters.items() if name not in own or own[name] != value]
+    if given:
+        raise ConfigError(f"ruleset {ruleset}: there are no hyperparameters to set; given {', '.join(sorted(given))}")
+    factor, budget = protocol().self_tuning.budget_factor, plan.workload.budget
+    larger = replace(budget, examples=round(factor * budget.examples), charged_seconds=factor * budget.charged_seconds)
+    return replace(plan, workload=replace(plan.workload, budget=larger), ruleset=Ruleset(ruleset)).checked()
 
 
 def _with_reference(overrides: Sequence[str]) -> list[str]:
@@ -167,6 +206,15 @@ def _with_reference(overrides: Sequence[str]) -> list[str]:
     values = [f"algorithm.hyperparameters.{key}={json.dumps(value)}" for key, value in frozen["hyperparameters"].items()]
     spelled = [f"algorithm={frozen['algorithm']}", f"algorithm.name={REFERENCE}", *values]
     return [part for item in overrides for part in (spelled if item == f"algorithm={REFERENCE}" else [item])]
+
+
+def _defaults(given: Sequence[str], spelled: Sequence[str]) -> dict[str, Any]:
+    """The hyperparameters that the chosen algorithm is defined with: its file's or, of the reference, those frozen with the targets."""
+    chosen = dict(item.split("=", 1) for item in spelled if item.startswith(("workload=", "algorithm=")))
+    table = dict(definition("algorithm", chosen.get("algorithm", "adamw")).get("hyperparameters") or {})
+    if f"algorithm={REFERENCE}" in given:
+        table |= definition("workload", chosen["workload"])["reference"]["hyperparameters"]
+    return table
 
 
 def teach_hydra(workloads: Iterable[str]) -> None:
@@ -201,7 +249,7 @@ def split_overrides(overrides: Sequence[str]) -> list[str]:
         for section in ("hyperparameters", "options") if group != "workload" else ():
             for key in definition(group, name).get(section) or {}:
                 homes.setdefault(key, f"{group}.{section}.{key}")
-    top = {"workload", "algorithm", "curation", "keep_fraction", "seed", "horizon", "study", "loader", "workers", "threads"}
+    top = {"workload", "algorithm", "curation", "keep_fraction", "seed", "horizon", "study", "loader", "workers", "threads", "ruleset"}
     full = []
     for item in overrides:
         key, _, value = item.partition("=")

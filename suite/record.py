@@ -27,6 +27,7 @@ __all__ = [
     "Origin",
     "Record",
     "Result",
+    "Ruleset",
     "Selected",
     "Status",
     "TimeLedger",
@@ -58,6 +59,14 @@ class Origin(StrEnum):
     ALGOPERF = "algoperf"
 
 
+class Ruleset(StrEnum):
+    """``external_tuning``: a fixed number of tuning trials chose the hyperparameters. ``self_tuning``: an algorithm has none to set, and a
+    larger budget. Never mixed on a board."""
+
+    EXTERNAL_TUNING = "external_tuning"
+    SELF_TUNING = "self_tuning"
+
+
 @dataclass(frozen=True)
 class WorkloadIdentity:
     """All that a board needs to know about the workload, so that it needs no configuration beside the record."""
@@ -82,7 +91,10 @@ class WorkloadIdentity:
 
 @dataclass(frozen=True)
 class Entry:
-    """What was trained with. ``algorithm`` and ``curation`` are names; the mappings hold their resolved options."""
+    """What was trained with. ``algorithm`` and ``curation`` are names; the mappings hold their resolved options.
+
+    ``at_defaults``: whether the hyperparameters are those that the algorithm is defined with; None where nobody said.
+    """
 
     __pydantic_config__: ClassVar = STRICT
     name: str
@@ -92,6 +104,7 @@ class Entry:
     curation_options: Mapping[str, Any] = field(default_factory=dict)
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     source_digest: str | None = None
+    at_defaults: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +199,7 @@ class Record:
     started_at: str | None = None
     ended_at: str | None = None
     overrides: tuple[str, ...] = ()
+    ruleset: Ruleset = Ruleset.EXTERNAL_TUNING
 
     def crossing(self, level: float | None = None) -> Crossing | None:
         """The crossing of a level (the main one by default); None when the ladder has no such level."""

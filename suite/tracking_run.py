@@ -27,7 +27,7 @@ PARAM_LIMIT = 6000  # characters of a parameter's value that MLflow accepts
 
 SCALARS = (
     *("schema_version", "record_id", "origin", "seed", "status", "trial_digest", "study", "resumed_count"),
-    *("hardware_class", "numerics_key", "curve_digest", "started_at", "ended_at"),
+    *("hardware_class", "numerics_key", "curve_digest", "started_at", "ended_at", "ruleset"),
 )
 NUMBERS = ("result", "time", "cost")
 SECTIONS = tuple(f.name for f in fields(Record) if f.name not in (*SCALARS, *NUMBERS, "crossings"))

@@ -28,7 +28,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
     """Measure test quality at the end, assemble the record and write its folder below ``<home>/records``."""
     plan, curve = trial.plan, tuple(trial.progress.curve)
     result = _result(trial, status)
-    source = source_of(plan.algorithm.target, plan.curation.target)
+    source = source_of(*plan.code)
     stamp = trial.started_at.strftime("%Y%m%dT%H%M%S%f")[:-3]
     reading, outer_seconds = trial.clock.read(), time.perf_counter() - trial.started + trial.earlier_seconds
     record = Record(
@@ -63,6 +63,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         data_digests={"dataset": trial.inputs.dataset.digest, "pool": trial.curated.pool.digest},
         started_at=trial.started_at.isoformat(timespec="milliseconds"),
         ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        ruleset=plan.ruleset,
     )
     folder = trial.home / "records" / record.record_id
     if source is not None:
@@ -75,7 +76,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
 
 def write_failed(plan: Plan, home: Path, reason: str, started_at: datetime) -> Path:
     """The record of a trial whose process ended without an answer: status ``failed``, no curve, nothing charged."""
-    source = source_of(plan.algorithm.target, plan.curation.target)
+    source = source_of(*plan.code)
     stamp = started_at.strftime("%Y%m%dT%H%M%S%f")[:-3]
     now = datetime.now(UTC)
     lasted = (now - started_at).total_seconds()
@@ -97,6 +98,7 @@ def write_failed(plan: Plan, home: Path, reason: str, started_at: datetime) -> P
         numerics_key=machine.numerics_key(),
         started_at=started_at.isoformat(timespec="milliseconds"),
         ended_at=now.isoformat(timespec="milliseconds"),
+        ruleset=plan.ruleset,
     )
     folder = home / "records" / record.record_id
     if source is not None:
@@ -119,6 +121,7 @@ def _entry(plan: Plan, source: Path | None) -> Entry:
         curation_options=dict(plan.curation.options),
         hyperparameters=dict(plan.algorithm.hyperparameters),
         source_digest=None if source is None else code_digest(source),
+        at_defaults=plan.at_defaults,
     )
 
 

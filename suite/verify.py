@@ -17,7 +17,7 @@ import yaml
 
 from ..data_pipelines.curation.selection import Selection
 from . import machine
-from .config import Plan, plan_of
+from .config import ENTRY_PACKAGE, Plan, plan_of
 from .curve import Curve
 from .entry_code import adopt_code
 from .errors import DataError, RecordError, UserError
@@ -106,7 +106,7 @@ def rerun(record: Record, curve: Curve, folder: Path, home: Path, *, run_code: b
 
     plan = plan_of_record(record, folder)
     own = workload_folder(plan.workload.name)
-    foreign = [t for t in (plan.algorithm.target, plan.curation.target) if not t.startswith("timetrial.")]
+    foreign = [path for path in plan.code if path.startswith(ENTRY_PACKAGE)]
     if (foreign or own is not None) and not run_code:
         raise UserError(
             f"{record.record_id}: runs code that is not timetrial's ({', '.join(foreign) or plan.workload.name}); give --run-code"

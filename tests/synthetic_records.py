@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from timetrial.suite.curve import CurvePoint, crossings
-from timetrial.suite.record import SCHEMA_VERSION, Entry, Origin, Record, Result, Selected, Status, TimeLedger, WorkloadIdentity
+from timetrial.suite.record import SCHEMA_VERSION, Entry, Origin, Record, Result, Ruleset, Selected, Status, TimeLedger, WorkloadIdentity
 from timetrial.suite.workload import Budget, Direction, Metric, ResultRule, TargetLadder, TargetStatus, Tier
 
 LEVELS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.74, 0.78, 0.82, 0.85, 0.88, 0.9, 0.91)
@@ -61,7 +61,13 @@ def trial(
         record_id=changes.pop("record_id", f"{of.name}-{entry.replace(' ', '_')}-s{seed}"),
         origin=changes.pop("origin", Origin.NATIVE),
         workload=of,
-        entry=Entry(entry, algorithm, curation or "all", hyperparameters=changes.pop("hyperparameters", {"lr": 0.001})),
+        entry=Entry(
+            entry,
+            algorithm,
+            curation or "all",
+            hyperparameters=changes.pop("hyperparameters", {"lr": 0.001}),
+            at_defaults=changes.pop("at_defaults", None),
+        ),
         seed=seed,
         status=status or (Status.HIT if hit else Status.MISSED),
         crossings=found,
@@ -71,6 +77,7 @@ def trial(
         selected=Selected(45_000, int(45_000 * kept), kept),
         hardware_class=hardware_class,
         started_at=changes.pop("started_at", f"2026-01-01T00:00:{seed:02d}.000+00:00"),
+        ruleset=changes.pop("ruleset", Ruleset.EXTERNAL_TUNING),
     )
     assert not changes, f"unknown changes {changes}"
     return record, points

@@ -24,7 +24,7 @@ FLOORS = (
     ("data_pipelines",),
     (
         *(f"suite.{name}" for name in ("workload", "algorithm", "clock", "record", "machine", "errors", "files", "schema", "curve")),
-        *(f"suite.{name}" for name in ("registry", "variants", "task", "config")),
+        *(f"suite.{name}" for name in ("registry", "variants", "task", "config", "protocol")),
         "configs",
     ),
 )

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from ..algorithm import Batch, ParameterKind, Problem, StepReport, TrainingAlgorithm, mean_loss
+from ..config import ENTRY_PACKAGE
 from ..errors import ConfigError
 from .schedules import schedule as learning_rate_schedule
 
 __all__ = ["OptimizerAlgorithm", "optimizer_class"]
 
 ALLOWED_MODULES = ("torch.optim", "pytorch_optimizer", "timetrial.suite.algorithms")
+"""Beside these, the code of an entry."""
 
 
 @dataclass
@@ -122,14 +124,15 @@ def _compiled(model: nn.Module, problem: Problem) -> Callable[[Batch], Tensor]:
 
 
 def optimizer_class(path: str) -> type[torch.optim.Optimizer]:
-    """Import an optimizer class by dotted path. ``ConfigError`` outside the allowed libraries, or when it is no optimizer."""
+    """Import an optimizer class by dotted path. ``ConfigError`` outside the allowed libraries and entries, or when it is no optimizer."""
     module, _, name = path.rpartition(".")
-    if not any(module == allowed or module.startswith(allowed + ".") for allowed in ALLOWED_MODULES):
+    allowed = any(module == library or module.startswith(library + ".") for library in ALLOWED_MODULES)
+    if not allowed and not module.startswith(ENTRY_PACKAGE):
         raise ConfigError(f"optimizer {path!r}: expected a class in {', '.join(ALLOWED_MODULES)}")
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError):
-        raise ConfigError(f"optimizer {path!r}: {module} has no {name}") from None
+    except (ImportError, AttributeError) as problem:
+        raise ConfigError(f"optimizer {path!r}: {problem}") from None
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         raise ConfigError(f"optimizer {path!r}: expected a torch.optim.Optimizer class, found {found!r}")
     return found

@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..config import REFERENCE, plan_of, split_overrides, teach_hydra
+from ..config import REFERENCE, plan_of, split_overrides, teach_hydra, under
 from ..errors import TimetrialError, UserError
-from ..registry import config_folders, definition_path
+from ..record import Ruleset
+from ..registry import config_folders, definition, definition_path
 
 __all__ = ["run_all"]
 
@@ -29,8 +30,8 @@ def run_all(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
         initialise(default_uri(home))  # jobs that a launcher starts at once must find a migrated database
     # Every name is checked before the first job; bare hyperparameters are spelled out on the first value of each list.
     folders = config_folders()
-    study = next((item.partition("=")[2] for item in reversed(overrides) if item.startswith("study=")), None)
-    overrides = [item for item in overrides if not item.startswith("study=")]
+    apart = dict(item.split("=", 1) for item in overrides if item.startswith(("study=", "ruleset=")))
+    overrides = [item for item in overrides if not item.startswith(("study=", "ruleset="))]
     if any(REFERENCE in values.split(",") for key, _, values in (item.partition("=") for item in overrides) if key == "algorithm"):
         raise UserError(f"algorithm={REFERENCE} is another one on every workload; a study compares it with others, a multirun does not")
     for group, _, values in (item.partition("=") for item in overrides):
@@ -45,7 +46,9 @@ def run_all(overrides: list[str], home: Path, arguments: argparse.Namespace) -> 
     def job(config: DictConfig) -> None:
         value = OmegaConf.to_container(config, resolve=True)
         try:
-            codes.append(run_one(plan_of({**value, "study": study}), home, arguments))  # type: ignore[dict-item]
+            defaults = definition("algorithm", value["algorithm"]["name"]).get("hyperparameters")  # type: ignore[index, call-overload]
+            plan = plan_of({**value, "study": apart.get("study"), "defaults": defaults})  # type: ignore[dict-item]
+            codes.append(run_one(under(plan, apart.get("ruleset", Ruleset.EXTERNAL_TUNING)), home, arguments))
         except TimetrialError as problem:  # one job's mistake is told in one line and leaves the other jobs alone
             print(f"timetrial: {problem}", file=sys.stderr)
             codes.append(1)
