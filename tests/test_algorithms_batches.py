@@ -147,11 +147,11 @@ def test_after_warm_up_a_step_is_an_sgd_step_of_the_large_batch_at_k_times_the_r
 
 
 def test_one_large_step_goes_where_k_small_steps_go():
-    """To first order: the gap, relative to the way gone, is proportional to the rate (Goyal et al., section 2.1)."""
+    """To first order: the gap, relative to the way gone, is proportional to the rate (Goyal et al., section 2.1); of a smooth model."""
 
     def gap(rate):
-        small = sgd(hyperparameters={"lr": rate}, batch_size=16).setup()
-        large = sgd(hyperparameters={"lr": 4 * rate}, batch_size=64).setup()
+        small = sgd("tokens", hyperparameters={"lr": rate}, batch_size=16).setup()
+        large = sgd("tokens", hyperparameters={"lr": 4 * rate}, batch_size=64).setup()
         start = small.weights()
         small.run(4), large.run(1)
         moved, off = (
@@ -160,8 +160,8 @@ def test_one_large_step_goes_where_k_small_steps_go():
         )
         return float(off.norm() / moved.norm())
 
-    assert gap(0.001) < 0.005
-    assert gap(0.01) == pytest.approx(10 * gap(0.001), rel=0.2)
+    assert gap(0.02) < 0.02
+    assert gap(0.2) == pytest.approx(10 * gap(0.02), rel=0.2)
 
 
 # ---------------------------------------------------------------- hardest mini-batches
