@@ -1,8 +1,8 @@
 """The entry: a folder with ``entry.yaml`` and, where it brings some, code. Three levels, one format.
 
-Without code: an optimizer class, a schedule and a table of hyperparameters. With code: a ``TrainingAlgorithm`` in a file of the folder,
-about fifteen lines. In full: batches, forward passes, averaged weights and batch sizes of its own. An entry may bring a curation method
-as well, or instead: a class, or a selection made before.
+Without code: an optimizer class, a schedule and a table of hyperparameters; the class may also be the folder's own. With code: a
+``TrainingAlgorithm`` in a file of the folder, about fifteen lines. In full: batches, forward passes, averaged weights and batch sizes of
+its own. An entry may bring a curation method as well, or instead: a class, or a selection made before.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ from typing import Any, ClassVar, Literal, final
 
 import yaml
 
-from .config import AlgorithmDefinition, CurationDefinition, Plan, resolve_definition
+from .config import AlgorithmDefinition, CurationDefinition, Plan, resolve_definition, under
 from .entry_code import adopt_code, code_digest, code_files, copy_code
 from .errors import EntryRefused
+from .protocol import protocol
+from .record import Ruleset
 from .schema import STRICT, build
+from .tuning import search_space, tuning_points
 
 __all__ = ["ENTRY_SCHEMA", "AlgorithmPart", "CurationPart", "EntryFolder", "Manifest", "read_entry"]
 
 ENTRY_SCHEMA = 1
 _OPTIMIZER = "timetrial.suite.algorithms.optimizer.OptimizerAlgorithm"
 _IDS = "timetrial.data_pipelines.curation.reuse.Ids"
-_POINTS = 5
 
 
 @dataclass(frozen=True)
 class AlgorithmPart:
-    """Exactly one of ``optimizer`` (dotted path of a class of torch.optim or pytorch_optimizer), ``target`` (``FILE.CLASS`` in the entry's
-    folder) and ``name`` (a shipped algorithm). ``options``: the constructor's; ``schedule`` is the one of an optimizer."""
+    """Exactly one of ``optimizer`` (dotted path of a class of torch.optim or pytorch_optimizer, or ``FILE.CLASS`` in the entry's folder),
+    ``target`` (``FILE.CLASS`` in the folder) and ``name`` (a shipped algorithm). ``options``: the constructor's; ``schedule`` is the one
+    of an optimizer."""
 
     __pydantic_config__: ClassVar = STRICT
     optimizer: str | None = None
@@ -64,7 +67,8 @@ class CurationPart:
 class Manifest:
     """``entry.yaml``. ``schema`` is the version of this format, ``version`` the entry's own; ``licence`` an SPDX name.
 
-    ``external_tuning``: ``search_space`` or up to five ``points``, the same for all workloads. ``self_tuning``: neither.
+    ``external_tuning``: a ``search_space`` or a list of ``tuning_points`` (each what differs from ``hyperparameters``), the same for all
+    workloads; with neither, ``hyperparameters`` as they are. ``self_tuning``: none of the three.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -74,13 +78,13 @@ class Manifest:
     authors: tuple[str, ...]
     summary: str
     licence: str
-    ruleset: Literal["external_tuning", "self_tuning"]
+    ruleset: Ruleset
     algorithm: AlgorithmPart | None = None
     curation: CurationPart | None = None
     paper: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     search_space: Mapping[str, Any] = field(default_factory=dict)
-    points: tuple[Mapping[str, Any], ...] = ()
+    tuning_points: tuple[Mapping[str, Any], ...] = ()
 
 
 @final
@@ -97,23 +101,36 @@ class EntryFolder:
     @property
     def has_code(self) -> bool:
         """Whether any file of the folder is run."""
-        return any(part is not None and part.target is not None for part in (self.manifest.algorithm, self.manifest.curation))
+        return bool(_targets(self.manifest, self.folder))
 
     @property
     def keep_fraction(self) -> float:
         """Share of the pool that its curation keeps; 1 without one."""
         return 1.0 if self.manifest.curation is None else self.manifest.curation.keep_fraction
 
-    def plan(self, workload: str, seed: int, study: str | None = None) -> Plan:
-        """The trial of this entry on a workload. ``UnknownName`` / ``ConfigError`` when that is none."""
-        return Plan(
+    def points(self, count: int) -> tuple[Mapping[str, Any], ...]:
+        """The settings that ``count`` tuning trials try, each a complete table of hyperparameters; none where nothing is tuned."""
+        listed = self.manifest.tuning_points
+        if listed:
+            return tuple({**self.algorithm.hyperparameters, **point} for point in listed[:count])
+        return tuning_points(self.algorithm, count) if self.manifest.search_space else ()
+
+    def plan(self, workload: str, seed: int, study: str | None = None, point: Mapping[str, Any] | None = None) -> Plan:
+        """The trial of this entry on a workload, at its default hyperparameters or at a ``point`` that differs from them.
+
+        ``UnknownName`` / ``ConfigError`` when that is none.
+        """
+        settings = self.algorithm.hyperparameters if point is None else point
+        plan = Plan(
             workload=resolve_definition("workload", workload),
-            algorithm=self.algorithm,
+            algorithm=replace(self.algorithm, hyperparameters=dict(settings)),
             curation=self.curation,
             keep_fraction=self.keep_fraction,
             seed=seed,
             study=study,
+            defaults=dict(self.algorithm.hyperparameters),
         ).checked()
+        return under(plan, self.manifest.ruleset)
 
     def snapshot(self, home: Path) -> EntryFolder:
         """A copy below ``<home>/entries`` that later edits of the folder do not touch: what runs is what was checked."""
@@ -151,12 +168,22 @@ def read_entry(folder: Path) -> EntryFolder:
         )
     manifest = build(Manifest, value, "entry.yaml", EntryRefused)
     _check(manifest, folder)
-    package = adopt_code(folder) if _targets(manifest) else ""
-    return EntryFolder(folder.absolute(), manifest, code_digest(folder), _algorithm(manifest, package), _curation(manifest, package))
+    package = adopt_code(folder) if _targets(manifest, folder) else ""
+    algorithm = _algorithm(manifest, folder, package)
+    _check_tuning(manifest, algorithm)
+    return EntryFolder(folder.absolute(), manifest, code_digest(folder), algorithm, _curation(manifest, package))
 
 
-def _targets(manifest: Manifest) -> list[str]:
-    return [part.target for part in (manifest.algorithm, manifest.curation) if part is not None and part.target is not None]
+def _targets(manifest: Manifest, folder: Path) -> list[str]:
+    """``FILE.CLASS`` of everything in the folder that is run."""
+    found = [part.target for part in (manifest.algorithm, manifest.curation) if part is not None and part.target is not None]
+    optimizer = None if manifest.algorithm is None else manifest.algorithm.optimizer
+    own = optimizer is not None and (folder / _file(optimizer)).is_file()
+    return [*found, *([optimizer] if optimizer is not None and own else [])]
+
+
+def _file(target: str) -> str:
+    return f"{target.rpartition('.')[0].replace('.', '/')}.py"
 
 
 def _check(manifest: Manifest, folder: Path) -> None:
@@ -173,33 +200,48 @@ def _check(manifest: Manifest, folder: Path) -> None:
         if part is not None and len(given) != 1:
             raise EntryRefused(f"entry.yaml: {key}: expected exactly one of {', '.join(choices)}; given {', '.join(given) or 'none'}")
     known = {file.as_posix() for file in code_files(folder)}
-    for target in _targets(manifest):
-        file = f"{target.rpartition('.')[0].replace('.', '/')}.py"
+    for target in _targets(manifest, folder):
+        file = _file(target)
         if file not in known:
             raise EntryRefused(f"entry.yaml: target {target!r}: expected FILE.CLASS in this folder, found no {file}")
     ids = manifest.curation.ids if manifest.curation is not None else None
     if ids is not None and ids not in known:
         raise EntryRefused(f"entry.yaml: curation.ids: found no {ids} in this folder")
-    tuned = bool(manifest.search_space) + bool(manifest.points)
-    if manifest.ruleset == "self_tuning" and tuned:
-        raise EntryRefused("entry.yaml: ruleset self_tuning: has no search_space and no points; all tuning is on the clock")
-    if tuned == 2 or len(manifest.points) > _POINTS:
-        raise EntryRefused(
-            f"entry.yaml: expected a search_space or at most {_POINTS} points, not both; given {len(manifest.points)} points"
-        )
 
 
-def _algorithm(manifest: Manifest, package: str) -> AlgorithmDefinition:
+def _check_tuning(manifest: Manifest, algorithm: AlgorithmDefinition) -> None:
+    """What is tuned, against the ruleset, the protocol and the table of hyperparameters."""
+    most, given = protocol().tuning.trials, ("hyperparameters", "search_space", "tuning_points")
+    present = [name for name in given if getattr(manifest, name)]
+    if manifest.ruleset is Ruleset.SELF_TUNING and present:
+        raise EntryRefused(f"entry.yaml: ruleset self_tuning: has no {present[0]}; all tuning is on the clock")
+    if manifest.algorithm is None and present:
+        raise EntryRefused(f"entry.yaml: {present[0]}: goes with an algorithm, and this entry has none")
+    if (manifest.search_space and manifest.tuning_points) or len(manifest.tuning_points) > most:
+        points = len(manifest.tuning_points)
+        raise EntryRefused(f"entry.yaml: expected a search_space or at most {most} tuning_points, not both; given {points} points")
+    for number, point in enumerate(manifest.tuning_points):
+        unknown = sorted(set(point) - set(algorithm.hyperparameters))
+        if unknown:
+            known = ", ".join(sorted(algorithm.hyperparameters)) or "none"
+            raise EntryRefused(f"entry.yaml: tuning_points.{number}.{unknown[0]}: no such hyperparameter; known: {known}")
+    if manifest.search_space:
+        search_space(algorithm)
+
+
+def _algorithm(manifest: Manifest, folder: Path, package: str) -> AlgorithmDefinition:
     part = manifest.algorithm or AlgorithmPart(name="adamw")
     if part.name is not None:
         shipped: AlgorithmDefinition = resolve_definition("algorithm", part.name)
         settings = {**shipped.hyperparameters, **manifest.hyperparameters}
         changed = manifest.algorithm is not None
         name = manifest.name if changed else shipped.name
-        return replace(shipped, name=name, hyperparameters=settings, batch_size=part.batch_size or shipped.batch_size)
+        size, space = part.batch_size or shipped.batch_size, dict(manifest.search_space)
+        return replace(shipped, name=name, hyperparameters=settings, search_space=space, batch_size=size)
     options = dict(part.options)
     if part.optimizer is not None:
-        options |= {"optimizer": part.optimizer, **({} if part.schedule is None else {"schedule": dict(part.schedule)})}
+        optimizer = f"{package}.{part.optimizer}" if part.optimizer in _targets(manifest, folder) else part.optimizer
+        options |= {"optimizer": optimizer, **({} if part.schedule is None else {"schedule": dict(part.schedule)})}
     elif part.schedule is not None:
         raise EntryRefused("entry.yaml: algorithm.schedule: goes with an optimizer; a class takes what it needs in options")
     return AlgorithmDefinition(

@@ -131,6 +131,40 @@ def test_an_entry_without_code_passes(entry):
     assert report.accepted, report.violations
 
 
+OPTIMIZER = """import torch
+
+
+class Own(torch.optim.SGD):
+    def step(self, closure=None):
+        # step
+        return super().step(closure)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "line"),
+    [
+        (OPTIMIZER, None, None),
+        (OPTIMIZER.replace("# step", "torch.rand(1)"), "no_global_random", 6),
+        (
+            OPTIMIZER.replace("# step", "self.n = getattr(self, 'n', 0) + 1; self.param_groups[0]['lr'] = 0.1 / self.n"),
+            "resume_equals_straight",
+            5,
+        ),
+        (OPTIMIZER.replace("torch.optim.SGD", "torch.nn.Linear"), "loads", None),
+        (OPTIMIZER.replace("class Own", "class Other"), "loads", None),
+    ],
+)
+def test_an_optimizer_class_in_the_folder_is_checked_like_any_code(entry, text, rule, line):
+    own = {"optimizer": "own.Own", "schedule": {"name": "linear"}}
+    folder = entry(algorithm=own, hyperparameters={"lr": 0.1})
+    (folder / "own.py").write_text(text)
+    report = check_entry(folder)
+    assert {v.rule for v in report.violations} == ({rule} if rule else set()), report.violations
+    if line is not None:
+        assert [(v.file, v.line) for v in report.violations] == [("own.py", line)]
+
+
 @pytest.mark.parametrize("rule", BAD)
 def test_a_bad_entry_is_caught_by_its_rule_at_its_line(entry, rule):
     old, new, begins = BAD[rule]

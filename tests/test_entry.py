@@ -8,12 +8,14 @@ import pytest
 import yaml
 
 from timetrial.suite.algorithm import TrainingAlgorithm
-from timetrial.suite.config import instantiate
+from timetrial.suite.config import instantiate, resolve_definition
 from timetrial.suite.entry import read_entry
 from timetrial.suite.entry_code import MAX_FILE_BYTES, code_digest
-from timetrial.suite.errors import ConfigError, EntryRefused, UnknownName
-from timetrial.suite.record import read_record
+from timetrial.suite.errors import ConfigError, EntryRefused, UnknownName, UserError
+from timetrial.suite.protocol import protocol
+from timetrial.suite.record import Ruleset, read_record
 from timetrial.suite.trial import run_trial
+from timetrial.suite.tuning import tuning_points
 from timetrial.suite.verify import folder_digest, rerun, verify_folder
 
 HEAD = {
@@ -26,6 +28,7 @@ HEAD = {
     "ruleset": "external_tuning",
 }
 OPTIMIZER = {"algorithm": {"optimizer": "torch.optim.SGD", "schedule": {"name": "cosine"}}, "hyperparameters": {"lr": 0.1}}
+LR = {"low": 0.001, "high": 0.1, "scale": "log"}
 CODE = """
 import torch
 from timetrial.suite.algorithm import StepReport, TrainingAlgorithm, mean_loss
@@ -105,6 +108,64 @@ def test_curation_alone_trains_with_the_reference_algorithm(entry):
     assert (plan.algorithm.name, plan.curation.name, plan.keep_fraction) == ("adamw", "random", 0.5)
 
 
+@pytest.mark.parametrize("algorithm", [{"optimizer": "torch.optim.SGD"}, {"name": "heavy_ball"}])
+def test_points_of_a_search_space_are_the_protocol_s_within_the_entry_s_ranges(entry, algorithm):
+    found = read_entry(entry(algorithm=algorithm, hyperparameters={"lr": 0.02}, search_space={"lr": LR}))
+    points = found.points(5)
+    assert len({point["lr"] for point in points}) == 5 and all(0.001 <= point["lr"] <= 0.1 for point in points)
+    assert points == tuning_points(found.algorithm, 5) and found.points(3) == points[:3]
+    plan = found.plan("digits_mlp", 0, point=points[1])
+    assert plan.algorithm.hyperparameters["lr"] == points[1]["lr"] and plan.at_defaults is False
+    assert found.plan("digits_mlp", 0).at_defaults is True
+
+
+def test_listed_points_say_what_differs_from_the_defaults(entry):
+    points = [{"lr": 0.1}, {"lr": 0.3, "momentum": 0.5}]
+    found = read_entry(entry(algorithm=OPTIMIZER["algorithm"], hyperparameters={"lr": 0.2, "momentum": 0.9}, tuning_points=points))
+    assert found.points(5) == ({"lr": 0.1, "momentum": 0.9}, {"lr": 0.3, "momentum": 0.5})
+
+
+def test_what_lists_nothing_to_tune_is_not_tuned(entry):
+    assert read_entry(entry(algorithm={"name": "adamw"})).points(5) == ()
+
+
+def test_a_range_that_cannot_be_drawn_from_is_refused_before_anything_runs(entry):
+    with pytest.raises(ConfigError, match="search_space.momentum: no such hyperparameter; known: lr"):
+        read_entry(entry(**OPTIMIZER, search_space={"momentum": LR}))
+
+
+def test_a_self_tuning_entry_has_the_larger_budget(entry):
+    plan = read_entry(entry(algorithm={"name": "prodigy"}, ruleset="self_tuning")).plan("digits_mlp", 1)
+    assert plan.ruleset is Ruleset.SELF_TUNING
+    assert (
+        plan.workload.budget.examples == protocol().self_tuning.budget_factor * resolve_definition("workload", "digits_mlp").budget.examples
+    )
+
+
+OWN_OPTIMIZER = """
+import torch
+
+class Halving(torch.optim.SGD):
+    def __init__(self, params, lr, weight_decay=0.0):
+        super().__init__(params, lr=lr / 2, weight_decay=weight_decay)
+"""
+
+
+def test_an_optimizer_class_of_its_own_is_an_entry_with_code(entry, prepared_home, tmp_path):
+    own = {"optimizer": "halving.Halving", "schedule": {"name": "linear"}}
+    found = read_entry(entry({"halving.py": OWN_OPTIMIZER}, algorithm=own, hyperparameters={"lr": 0.2})).snapshot(tmp_path / "home")
+    twin = read_entry(entry(folder="twin", **OPTIMIZER | {"algorithm": {**own, "optimizer": "torch.optim.SGD"}}))
+    assert found.has_code and not twin.has_code
+    record, folder = run_trial(found.plan("digits_mlp", 1), prepared_home)
+    same, _ = run_trial(twin.plan("digits_mlp", 1), prepared_home)
+    assert record.result.final_loss == same.result.final_loss is not None
+    assert record.entry.source_digest == folder_digest(folder / "source") == found.digest
+    with pytest.raises(UserError, match="give --run-code"):
+        rerun(*read_record(folder), folder, prepared_home, run_code=False)
+    again = rerun(*read_record(folder), folder, prepared_home, run_code=True)
+    assert all(check.passed for check in again), again
+
+
 @pytest.mark.parametrize(
     ("manifest", "said"),
     [
@@ -123,8 +184,15 @@ def test_curation_alone_trains_with_the_reference_algorithm(entry):
         ({"algorithm": {"target": "algorithm.Plain"}}, "found no algorithm.py"),
         ({"algorithm": {"target": "../../up.Plain"}}, "expected FILE.CLASS"),
         ({"curation": {"ids": "kept.npz"}}, "found no kept.npz"),
-        ({"ruleset": "self_tuning", "points": [{"lr": 0.1}]}, "self_tuning: has no search_space"),
-        ({"points": [{"lr": 0.1}] * 6}, "at most 5 points"),
+        ({"ruleset": "self_tuning"}, "self_tuning: has no hyperparameters"),
+        ({"ruleset": "self_tuning", "hyperparameters": {}, "tuning_points": [{"lr": 0.1}]}, "self_tuning: has no tuning_points"),
+        ({"ruleset": "self_tuning", "hyperparameters": {}, "search_space": {"lr": LR}}, "self_tuning: has no search_space"),
+        ({"tuning_points": [{"lr": 0.1}] * 6}, "at most 5 tuning_points"),
+        ({"tuning_points": [{"lr": 0.1}], "search_space": {"lr": LR}}, "not both"),
+        ({"tuning_points": [{"lr": 0.1}, {"rate": 0.1}]}, "tuning_points.1.rate: no such hyperparameter; known: lr"),
+        ({"tuning_points": {"lr": 0.1}}, "tuning_points: "),
+        ({"points": [{"lr": 0.1}]}, "unknown key 'points'; did you mean 'tuning_points'"),
+        ({"algorithm": None, "curation": {"name": "random", "keep_fraction": 0.5}}, "hyperparameters: goes with an algorithm"),
     ],
 )
 def test_a_wrong_manifest_is_refused_with_the_key(entry, manifest, said):

@@ -102,6 +102,13 @@ def test_without_a_hit_the_best_final_quality_is_chosen(metric):
     assert best_trial([far, diverged, near]) is near
 
 
+def test_what_diverges_everywhere_is_measured_at_its_first_point():
+    of = workload()
+    failed = trial(of, seed=0, status=Status.FAILED)[0]
+    diverged = [trial(of, seed=seed, seconds_to_main=90.0, status=Status.DIVERGED)[0] for seed in (1, 2)]
+    assert best_trial([failed, *diverged]) is diverged[0]
+
+
 def test_trials_that_say_nothing_choose_nothing():
     failed = trial(workload(), seed=0, status=Status.FAILED)[0]
     with pytest.raises(ConfigError, match="none of 1 trials"):

@@ -128,7 +128,7 @@ def optimizer_class(path: str) -> type[torch.optim.Optimizer]:
     module, _, name = path.rpartition(".")
     allowed = any(module == library or module.startswith(library + ".") for library in ALLOWED_MODULES)
     if not allowed and not module.startswith(ENTRY_PACKAGE):
-        raise ConfigError(f"optimizer {path!r}: expected a class in {', '.join(ALLOWED_MODULES)}")
+        raise ConfigError(f"optimizer {path!r}: expected a class in {', '.join(ALLOWED_MODULES)}, or FILE.CLASS in the folder of an entry")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as problem:

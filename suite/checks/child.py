@@ -13,6 +13,7 @@ import torch
 
 from ...data_pipelines.curation.interface import CurationMethod
 from ..algorithm import TrainingAlgorithm
+from ..algorithms.optimizer import optimizer_class
 from ..config import ENTRY_PACKAGE, instantiate
 from ..entry import EntryFolder, read_entry
 from ..schema import plain
@@ -50,7 +51,11 @@ def _load(entry: EntryFolder, findings: Findings) -> None:
     """Import the code and make the object once; what is wrong with either is a violation of ``loads``."""
     if entry.manifest.algorithm is not None:
         instantiate(entry.algorithm.target, entry.algorithm.options, TrainingAlgorithm)
-        findings.default = _definition(entry, entry.algorithm.target, TrainingAlgorithm, "step")
+        if entry.manifest.algorithm.optimizer is not None:
+            optimizer_class(entry.algorithm.options["optimizer"])
+        optimizer = str(entry.algorithm.options.get("optimizer", ""))
+        own = (optimizer, torch.optim.Optimizer) if optimizer.startswith(ENTRY_PACKAGE) else (entry.algorithm.target, TrainingAlgorithm)
+        findings.default = _definition(entry, *own, "step")
     if entry.manifest.curation is not None:
         instantiate(entry.curation.target, entry.curation.options, CurationMethod)
 
