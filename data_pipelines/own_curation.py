@@ -21,9 +21,10 @@ from ..suite.schema import build
 from .curation.context import make_context
 from .curation.interface import CurationMethod, DynamicMethod, Selection, curate
 from .curation.selection import Cost, kept_count
+from .own_beton import write_pruned_beton
 from .own_data import OwnData
 
-__all__ = ["Curated", "curate_own_data", "own_scratch", "usable_methods", "write_curated"]
+__all__ = ["Curated", "curate_own_data", "own_scratch", "usable_methods", "with_beton", "write_curated"]
 
 STREAMING = ("all", "random", "random_score", "exact_dedup", "near_dedup")  # hold no vectors of the whole pool in memory
 
@@ -129,8 +130,20 @@ def curate_own_data(
     reading = clock.read()
     spans = {name.partition("/")[2]: seconds for name, seconds in reading.span_seconds.items()}
     selection = replace(selection, cost=Cost(reading.charged_seconds, reading.charged_cpu_seconds, spans))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Curated(data, method, chosen, selection, notes, _reasons(data, selection, notes), peak)
+    return Curated(data, method, chosen, selection, notes, _reasons(data, selection, notes), _peak_memory_bytes())
+
+
+def with_beton(
+    result: Curated, source: Path, path: Path, scratch: Path, on_progress: Callable[[str, float], None] = lambda stage, share: None
+) -> Curated:
+    """Write what was kept of ``source`` as the FFCV file ``path``; the result with the seconds that this took in the span ``rewrite``."""
+    clock = Clock()
+    with clock.bucket(Bucket.CURATE), clock.span("rewrite"):
+        write_pruned_beton(result.data, result.selection, source, path, scratch, on_progress)
+    spent, before = clock.read(), result.selection.cost or Cost(0.0, 0.0)
+    spans = {**before.span_seconds, "rewrite": spent.charged_seconds}
+    cost = Cost(before.wall_seconds + spent.charged_seconds, before.cpu_seconds + spent.charged_cpu_seconds, spans)
+    return replace(result, selection=result.selection.with_cost(cost), peak_memory_bytes=_peak_memory_bytes())
 
 
 def write_curated(result: Curated, folder: Path) -> list[Path]:
@@ -149,6 +162,10 @@ def write_curated(result: Curated, folder: Path) -> list[Path]:
         pq.write_table(pa.table(columns), part)
     write_json(folder / "summary.json", result.summary())
     return [folder / name for name in ("selection.npz", "ids.npy", "kept.txt", "examples.parquet", "summary.json")]
+
+
+def _peak_memory_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _on_data_alone(method: CurationMethod) -> bool:

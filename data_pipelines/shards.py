@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -91,3 +91,20 @@ class Stages:
         except ValueError as problem:
             raise DataError(f"{path}: not a finished stage: {problem}; delete it to make it anew") from None
         return made
+
+    def join(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], parts: Iterator[np.ndarray]) -> np.ndarray:
+        """One array out of ``parts`` in order; with a folder it is filled on disk, so that only one part is in memory at a time."""
+        if self.folder is None:
+            return np.concatenate(list(parts))
+        path = self.folder / f"{name}.npy"
+        if path.exists():
+            self.reused += 1
+        else:
+            with atomic_path(path) as part:
+                whole, first = np.lib.format.open_memmap(part, "w+", dtype, shape), 0
+                for block in parts:
+                    whole[first : first + len(block)] = block
+                    first += len(block)
+                whole.flush()
+        joined: np.ndarray = np.load(path, mmap_mode="r")
+        return joined

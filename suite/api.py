@@ -70,23 +70,29 @@ def curate(
     side: int = 32,
     memory_bytes: int = 4 * 2**30,
     out: str | os.PathLike[str] | None = None,
+    out_beton: str | os.PathLike[str] | None = None,
     home: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Curated:
-    """Prune or deduplicate one's own data: a folder of pictures or of ``.npy`` shards, a ``.npy`` of vectors, a file of texts.
+    """Prune or deduplicate one's own data: a folder of pictures or ``.npy`` shards, a ``.npy`` of vectors, a ``.beton``, a file of texts.
 
-    ``options`` are the method's and its embedder's; ``column`` names the column of texts, ``side`` the pixels at which pictures are
-    compared. What ``timetrial curate`` writes is written to the folder ``out`` if given; intermediate results stay below ``home``, so
-    that a second call resumes. Raises ``UserError`` for data or names that are wrong, ``DataError`` for data that cannot be read, and
-    ``NeedsUnmet`` for methods that need labels or a model.
+    ``options`` are the method's and its embedder's; ``column`` names the column of texts or the field of a ``.beton``, ``side`` the pixels
+    at which pictures are compared. What ``timetrial curate`` writes is written to the folder ``out`` if given, what is kept as an
+    FFCV file to ``out_beton``; intermediate results stay below ``home``, so that a second call resumes. Raises ``UserError`` for data or
+    names that are wrong, ``DataError`` for data that cannot be read, and ``NeedsUnmet`` for methods that need labels or a model.
     """
-    from ..data_pipelines.own_curation import curate_own_data, own_scratch, write_curated
-    from ..data_pipelines.own_data import read_own_data
+    from ..data_pipelines.own_beton import check_beton_output, open_own_data
+    from ..data_pipelines.own_curation import curate_own_data, own_scratch, with_beton, write_curated
 
     source = Path(data).expanduser().absolute()
     scratch = own_scratch(home_folder(home), source, side)
-    own = read_own_data(source, scratch, column=column, side=side)
+    own = open_own_data(source, scratch, column=column, side=side)
+    pruned = None if out_beton is None else Path(out_beton).expanduser().absolute()
+    if pruned is not None:
+        check_beton_output(own, source, pruned)
     result = curate_own_data(own, method, keep_fraction, options=options, seed=seed, scratch=scratch, memory_bytes=memory_bytes)
+    if pruned is not None:
+        result = with_beton(result, source, pruned, scratch)
     if out is not None:
         write_curated(result, Path(out).expanduser().absolute())
     return result

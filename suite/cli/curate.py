@@ -1,4 +1,4 @@
-"""``timetrial curate``: prune or deduplicate one's own pictures, texts or vectors with the methods of the benchmark."""
+"""``timetrial curate``: prune or deduplicate one's own pictures, texts, vectors or FFCV files with the methods of the benchmark."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ EXAMPLES = (
     "timetrial curate embeddings.npy --method near_dedup threshold=0.97 --out kept",
     "timetrial curate photos/ --method perceptual_dedup --out kept",
     "timetrial curate photos/ --method prototypes --keep-fraction 0.5 embedder=patches --out kept",
+    "timetrial curate train.beton --method near_dedup --out kept --out-beton train-kept.beton",
     "timetrial curate posts.parquet --column body --method minhash_dedup --out kept",
 )
 
@@ -26,12 +27,15 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="INPUT", type=Path, help="folder of pictures or .npy shards; .npy; .csv, .parquet, .jsonl, .txt")
+    parser.add_argument(
+        "input", metavar="INPUT", type=Path, help="folder of pictures or .npy shards; .npy; .beton; .csv, .parquet, .jsonl, .txt"
+    )
     parser.add_argument("options", metavar="KEY=VALUE", nargs="*", help="options of the method and its embedder (`timetrial show METHOD`)")
     parser.add_argument("--method", default="near_dedup", metavar="NAME", help="a curation method that needs no labels (near_dedup)")
     parser.add_argument("--keep-fraction", type=float, default=1.0, metavar="F", help="share to keep; 1: what a threshold leaves")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where results are written (INPUT's name + -curated)")
-    parser.add_argument("--column", metavar="NAME", help="column that holds the texts")
+    parser.add_argument("--out-beton", type=Path, metavar="FILE", help="write what is kept as an FFCV file, too")
+    parser.add_argument("--column", metavar="NAME", help="column of texts, or field of a .beton, that is looked at")
     parser.add_argument("--side", type=int, default=32, metavar="PIXELS", help="pictures are compared at this size (32)")
     parser.add_argument("--memory", default="4GB", metavar="SIZE", help="what may be held at once (4GB)")
     parser.add_argument("--seed", type=int, default=0, help="of random draws (0)")
@@ -39,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    from ...data_pipelines.own_curation import curate_own_data, own_scratch, write_curated
-    from ...data_pipelines.own_data import read_own_data
+    from ...data_pipelines.own_beton import check_beton_output, open_own_data
+    from ...data_pipelines.own_curation import curate_own_data, own_scratch, with_beton, write_curated
     from ..files import write_text
     from .curate_page import curate_page
 
@@ -49,9 +53,12 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UserError(f"--side: expected at least 1 pixel, given {arguments.side}")
     source = arguments.input.expanduser().absolute()
     out = (arguments.out or Path(f"{source.stem}-curated")).expanduser().absolute()
+    pruned = None if arguments.out_beton is None else arguments.out_beton.expanduser().absolute()
     scratch = own_scratch(arguments.home, source, arguments.side)
     with progress(quiet=arguments.quiet) as report:
-        data = read_own_data(source, scratch, column=arguments.column, side=arguments.side, on_progress=report)
+        data = open_own_data(source, scratch, column=arguments.column, side=arguments.side, on_progress=report)
+        if pruned is not None:
+            check_beton_output(data, source, pruned)
         result = curate_own_data(
             data,
             arguments.method,
@@ -62,11 +69,13 @@ def execute(arguments: argparse.Namespace) -> int:
             memory_bytes=memory,
             on_progress=report,
         )
+        if pruned is not None:
+            result = with_beton(result, source, pruned, scratch, report)
         paths = write_curated(result, out)
         write_text(out / "report.html", curate_page(result))
     summary = result.summary()
     if arguments.json:
-        print_json(summary | {"folder": str(out)})
+        print_json(summary | {"folder": str(out)} | ({} if pruned is None else {"beton": str(pruned)}))
     elif not arguments.quiet:
         dropped = summary["examples"] - summary["kept"]
         console().print(f"{summary['method']}: kept {summary['kept']:,} of {summary['examples']:,}, dropped {dropped:,}")
@@ -74,6 +83,8 @@ def execute(arguments: argparse.Namespace) -> int:
         if summary["unreadable"]:
             console().print(f"{summary['unreadable']:,} could not be read or are empty; the report lists them")
         console().print(f"written: {', '.join(path.name for path in paths)}, report.html in {out}")
+        if pruned is not None:
+            console().print(f"written: {pruned}, {pruned.stat().st_size:,} bytes")
     return 0
 
 
