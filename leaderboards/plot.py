@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..suite.curve import Curve
-from ..suite.workload import Direction, Lens
+from ..suite.workload import Direction, Lens, Metric, TargetLadder
 from . import formats
-from .boards import Row, Section
+from .boards import Section
 from .statistics import MINIMUM_N, median
 
-__all__ = ["Plot", "Series", "Tick", "curves_plot", "lines_plot"]
+__all__ = ["Plot", "Series", "Tick", "curves_plot", "lines_plot", "trials_plot"]
 
 GRID = 60
 """Points of a drawn curve; a line of 60 points is smooth at any screen width."""
@@ -65,26 +65,35 @@ class Plot:
 
 def curves_plot(section: Section, curves: Mapping[str, Curve], lens: Lens) -> Plot | None:
     """The curves of a section in a lens, the median over seeds in front; None when no record has a curve in it."""
-    drawn = [(row, _drawable(row, curves, lens)) for row in section.rows]
-    costs = [float(c[0][-1]) for _, found in drawn for c in found]
+    rows = {row.label: [curves[i] for i in row.record_ids if i in curves] for row in section.rows}
+    targets = {row.label: row.to_target.get(lens) for row in section.rows}
+    hits = {label: target.value for label, target in targets.items() if target is not None and target.value is not None}
+    return trials_plot(rows, hits, section.workload.metric, section.workload.ladder, lens)
+
+
+def trials_plot(
+    rows: Mapping[str, Sequence[Curve]], hits: Mapping[str, float], metric: Metric, ladder: TargetLadder, lens: Lens
+) -> Plot | None:
+    """Curves of trials by the name of their row, in the colours of their order; ``hits`` are marked costs to the main target."""
+    drawn = {label: _drawable(trials, lens) for label, trials in rows.items()}
+    costs = [float(c[0][-1]) for found in drawn.values() for c in found]
     if not costs or max(costs) <= 0:
         return None
     x_end = max(costs)
-    y_low, y_high = _quality_range(section, [c[1] for _, found in drawn for c in found])
+    y_low, y_high = _quality_range(metric, ladder, [c[1] for found in drawn.values() for c in found])
     grid = np.linspace(0, x_end, GRID)
     area = _Area(0.0, x_end, y_low, y_high)
-    series = tuple(_series(area, grid, row, found, position, lens) for position, (row, found) in enumerate(drawn) if found)
-    w = section.workload
+    series = [_series(area, grid, label, found, i, hits.get(label)) for i, (label, found) in enumerate(drawn.items()) if found]
     return Plot(
         key=lens.value,
         x_title=_TITLES[lens],
-        y_title=f"{w.metric.name}, validation [{w.metric.unit}]",
+        y_title=f"{metric.name}, validation [{metric.unit}]",
         x_ticks=tuple(Tick(float(area.x(v)), _WRITERS.get(lens, _compact)(v)) for v in _nice(0, x_end)),
         y_ticks=tuple(Tick(float(100 - area.y(v)), f"{v:g}") for v in _nice(y_low, y_high)),
-        goal=Tick(float(100 - area.y(w.ladder.main)), f"target {w.ladder.main:g}"),
+        goal=Tick(float(100 - area.y(ladder.main)), f"target {ladder.main:g}"),
         grid=tuple(float(f"{v:.4g}") for v in grid),
-        series=series,
-        up=w.metric.direction is Direction.MAXIMIZE,
+        series=tuple(series),
+        up=metric.direction is Direction.MAXIMIZE,
     )
 
 
@@ -130,17 +139,17 @@ class _Area:
         return "M" + "L".join(f"{a:.2f} {b:.2f}" for a, b in zip(np.atleast_1d(self.x(x)), np.atleast_1d(heights), strict=True))
 
 
-def _drawable(row: Row, curves: Mapping[str, Curve], lens: Lens) -> list[tuple[Floats, Floats]]:
-    """Costs and qualities of the row's trials that have a curve in this lens."""
+def _drawable(curves: Sequence[Curve], lens: Lens) -> list[tuple[Floats, Floats]]:
+    """Costs and qualities of the trials that have a curve in this lens."""
     found = []
-    for curve in (curves[i] for i in row.record_ids if i in curves):
+    for curve in curves:
         costs = [cost for point in curve if (cost := point.cost(lens)) is not None]
         if curve and len(costs) == len(curve):
             found.append((np.array(costs), np.array([point.quality for point in curve])))
     return found
 
 
-def _series(area: _Area, grid: Floats, row: Row, found: Sequence[tuple[Floats, Floats]], position: int, lens: Lens) -> Series:
+def _series(area: _Area, grid: Floats, label: str, found: Sequence[tuple[Floats, Floats]], position: int, hit: float | None) -> Series:
     """Seeds are read at common costs, as far as all of them have been measured."""
     start, end = max(c[0][0] for c in found), min(c[0][-1] for c in found)
     inside = np.union1d(grid[(grid >= start) & (grid <= end)], [start, end])
@@ -152,25 +161,24 @@ def _series(area: _Area, grid: Floats, row: Row, found: Sequence[tuple[Floats, F
         low = np.array([b.low if b else math.nan for b in bounds])
         high = np.array([b.high if b and b.high is not None else math.nan for b in bounds])
         band = area.path(np.concatenate([inside, inside[::-1]]), np.concatenate([low, high[::-1]])) + "Z"
-    target = row.to_target.get(lens)
     at_grid = np.interp(grid, inside, middle)
     known = (grid >= start) & (grid <= end)
     return Series(
-        label=row.label,
+        label=label,
         colour=position,
         line=area.path(inside, middle),
         band=band,
         seeds=() if band or len(found) == 1 else tuple(area.path(*c) for c in found),
-        hit=None if target is None or target.value is None else float(area.x(target.value)),
+        hit=None if hit is None else float(area.x(hit)),
         values=tuple(float(f"{v:.4g}") if k else None for v, k in zip(at_grid, known, strict=True)),
     )
 
 
-def _quality_range(section: Section, qualities: Sequence[Floats]) -> tuple[float, float]:
+def _quality_range(metric: Metric, ladder: TargetLadder, qualities: Sequence[Floats]) -> tuple[float, float]:
     """From the easiest level to the best quality seen, with some air: what lies below the easiest level says little."""
-    levels = section.workload.ladder.levels
+    levels = ladder.levels
     seen = np.concatenate([*qualities, np.array(levels)])
-    best = float(seen.max() if section.workload.metric.direction is Direction.MAXIMIZE else seen.min())
+    best = float(seen.max() if metric.direction is Direction.MAXIMIZE else seen.min())
     low, high = min(levels[0], best), max(levels[0], best)
     air = 0.04 * (high - low)
     return low - air, high + air

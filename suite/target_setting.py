@@ -35,6 +35,7 @@ __all__ = [
     "baseline_plans",
     "derive",
     "freeze",
+    "logged_curves",
     "logs_path",
     "rederive",
     "reference_plans",
@@ -163,20 +164,25 @@ def freeze(workload: str, logs: str) -> Path:
     return path
 
 
+def logged_curves(workload: str) -> tuple[list[Curve], dict[str, list[Curve]]]:
+    """The curves that frozen targets derive from: of the reference, and of the tuning trials by algorithm."""
+    trials = [build(Trial, json.loads(line), "logs") for line in _read_logs(targets_path(workload)).splitlines()[1:]]
+    tuning: dict[str, list[Curve]] = {}
+    for trial in trials:
+        if trial.purpose is Purpose.TUNING:
+            tuning.setdefault(trial.algorithm, []).append(_curve(trial))
+    return [_curve(trial) for trial in trials if trial.purpose is Purpose.REFERENCE], tuning
+
+
 def rederive(workload: str) -> list[str]:
     """Derive frozen targets again from their logs: what differs from the frozen file, by key; empty when all is the same.
 
     Raises ``ConfigError`` when there is nothing to derive from.
     """
     path = targets_path(workload)
-    logs = logs_path(path)
-    for needed in (path, logs):
-        if not needed.is_file():
-            raise ConfigError(f"the targets of {workload} are not frozen: there is no {needed}")
-    try:
-        again = derive(lzma.decompress(logs.read_bytes()).decode())
-    except (lzma.LZMAError, ValueError, IndexError) as problem:
-        raise ConfigError(f"{logs}: cannot be read as the logs of a target setting: {problem}") from None
+    if not path.is_file():
+        raise ConfigError(f"the targets of {workload} are not frozen: there is no {path}")
+    again = derive(_read_logs(path))
     frozen = yaml.safe_load(path.read_text(encoding="utf-8"))
     return sorted(key for key in {*again, *frozen} if again.get(key) != frozen.get(key))
 
@@ -184,6 +190,16 @@ def rederive(workload: str) -> list[str]:
 def logs_path(frozen: Path) -> Path:
     """Where the logs of a frozen file lie: beside it."""
     return frozen.with_suffix(".jsonl.xz")
+
+
+def _read_logs(frozen: Path) -> str:
+    logs = logs_path(frozen)
+    try:
+        return lzma.decompress(logs.read_bytes()).decode()
+    except FileNotFoundError:
+        raise ConfigError(f"{frozen}: the logs it derives from are not beside it: there is no {logs}") from None
+    except (lzma.LZMAError, ValueError) as problem:
+        raise ConfigError(f"{logs}: cannot be read as the logs of a target setting: {problem}") from None
 
 
 def _best(trials: Sequence[tuple[Status, Curve]], metric: Metric) -> int:

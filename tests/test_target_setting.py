@@ -119,6 +119,17 @@ def test_frozen_targets_follow_from_their_logs_and_become_the_workload(settled, 
     assert record.entry.name == "reference" and record.status in (Status.HIT, Status.MISSED)
 
 
+def test_all_frozen_targets_are_a_table_and_a_page(settled, tmp_path, capsys):
+    freeze("mine", settled[0])
+    assert main(["targets", "--page", str(tmp_path / "targets.html")]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("mine@1"))
+    reference = resolve_definition("workload", "mine").reference
+    assert f" {reference.hits}/5 " in row and reference.algorithm in row
+    page = (tmp_path / "targets.html").read_text()
+    assert "<h2>mine@1</h2>" in page and f"reference: {reference.algorithm}, 5 seeds" in page and "http" not in page.split("<body>")[1]
+    assert page.count('class="band"') == 2  # five seeds: an interval, in seconds and in examples
+
+
 def test_frozen_targets_are_never_set_again(settled):
     freeze("mine", settled[0])
     with pytest.raises(ConfigError, match="frozen in .*targets.yaml; a changed workload is a new version"):

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store for --from mlflow (the one below --home)")
     parser.add_argument("--study", metavar="NAME", help="only the trials of this study")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where build writes (boards/all or boards/STUDY below --home)")
-    parser.add_argument("--reference", metavar="ENTRY", default="adamw", help="what headline scores are relative to (adamw)")
+    parser.add_argument("--reference", metavar="ENTRY", help="what headline scores are relative to (the frozen reference, else adamw)")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="also rewrite the generated region of this Markdown file")
     parser.add_argument("--budgets", action="store_true", help="curation at equal examples and at equal seconds, as Markdown tables")
     parser.add_argument("--port", type=int, default=8000, help="of serve, on this machine only")
@@ -48,6 +48,7 @@ def execute(arguments: argparse.Namespace) -> int:
     from ...leaderboards.exports import with_region
     from ...leaderboards.pages import write_site
     from ...leaderboards.render import json_text, terminal
+    from ..config import REFERENCE
     from ..files import write_text
 
     board, records, curves = gather(arguments)
@@ -60,7 +61,8 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         return 0
     folder = (arguments.out or arguments.home / "boards" / (arguments.study or "all")).absolute()
-    paths = write_site(board, records, curves, folder, arguments.reference)
+    frozen = any(record.entry.name == REFERENCE for record in records)
+    paths = write_site(board, records, curves, folder, arguments.reference or (REFERENCE if frozen else "adamw"))
     print(f"written: {len(paths)} files, {folder / 'index.html'}", file=sys.stderr)
     if arguments.readme is not None:
         write_text(arguments.readme, with_region(_text(arguments.readme), board))

@@ -6,21 +6,33 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
+
+from rich.table import Table
 
 from ..config import Plan
 from ..errors import UserError
+from ..files import write_text
 from ..registry import adopt
+from ..workload import Workload
 
 HELP = "set the targets of a workload: tune baselines, run the best on many seeds, freeze"
 INTERRUPTED = 130
-EXAMPLES = ("timetrial targets cifar10_cnn --dry-run", "timetrial targets path/to/my_workload", "timetrial targets digits_mlp --check")
+EXAMPLES = (
+    "timetrial targets",
+    "timetrial targets cifar10_cnn --dry-run",
+    "timetrial targets path/to/my_workload",
+    "timetrial targets digits_mlp --check",
+    "timetrial targets --page targets.html",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``targets``."""
-    parser.add_argument("workload", help="a workload by name, a variant, or your own workload's folder")
+    parser.add_argument("workload", nargs="?", help="a workload, a variant, or your own workload's folder; none: all frozen ones")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="applied to every trial: loader=, workers=, threads=")
     parser.add_argument("--check", action="store_true", help="derive frozen targets again from their logs and compare; train nothing")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="without a workload: draw all frozen targets and their logs as a page")
     parser.add_argument("--tuning-only", action="store_true", help="run the tuning trials and stop: they are as good on a busy machine")
     parser.add_argument("--dry-run", action="store_true", help="print the trials that are missing and stop")
     parser.add_argument("--no-mlflow", action="store_true", help="leave the records unmirrored; `timetrial mirror` sends them later")
@@ -28,8 +40,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run what is missing, tuning trials first, then derive and freeze. 1 when ``--check`` finds a difference."""
+    if arguments.workload is None:
+        return _overview(arguments.page)
     workload = adopt(arguments.workload)
     return _check(workload) if arguments.check else _set(workload, arguments)
+
+
+def _overview(page: Path | None) -> int:
+    from ..config import resolve_definition
+    from ..registry import names, targets_path, variant_names
+    from .output import console
+
+    known = [name for base in names("workload") for name in (base, *variant_names(base))]
+    workloads = [resolve_definition("workload", name) for name in known if targets_path(name).is_file()]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for header in ("workload", "reference", "main target"):
+        table.add_column(header)
+    for header in ("levels", "hits", "seconds", "budget s", "on"):
+        table.add_column(header, justify="right")
+    for w in workloads:
+        r, target = w.reference, f"{w.metric.name} {w.ladder.main:g} {w.metric.unit}"
+        seconds = f"{median(r.seconds_to_target):.2f}"
+        row = (r.algorithm, target, f"{len(w.ladder.levels)}", f"{r.hits}/{r.seeds}", seconds, f"{w.budget.charged_seconds:g}")
+        table.add_row(w.identity, *row, r.hardware_class)
+    console().print(table)
+    if page is not None:
+        write_text(page, _page(workloads))
+        print(f"written: {page}", file=sys.stderr)
+    return 0
+
+
+def _page(workloads: Sequence[Workload]) -> str:
+    from ...leaderboards.targets_page import Targets, targets_page
+    from ..target_setting import logged_curves
+
+    shown = []
+    for w, reference in ((w, w.reference) for w in workloads if w.reference is not None):
+        curves, tuning = logged_curves(w.name)
+        shown.append(Targets(w.identity, w.summary, w.metric, w.ladder, w.budget, reference, curves, tuning))
+    return targets_page(shown, "Targets and their references")
 
 
 def _check(workload: str) -> int:
