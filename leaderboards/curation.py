@@ -8,20 +8,26 @@ middle of its schedule: that is the price of choosing under this protocol, and i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median as middle
+
+from scipy import stats
 
 from ..suite.curve import Curve
 from ..suite.errors import UserError
-from ..suite.record import Record, Status
+from ..suite.record import Entry, Record, Status
 from ..suite.workload import Direction, Lens
 from . import formats
 from .statistics import Estimate, median
 
-__all__ = ["Arm", "break_even_uses", "markdown", "quality_at", "report", "two_budgets"]
+__all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "markdown", "quality_at", "report", "two_budgets"]
 
 Trial = tuple[Record, Curve]
+CONTROLS = frozenset({"random_score", "input_norm", "label_shuffled", "reversed"})
+"""Curations without information, run to be beaten."""
+NOISE = 0.05
+"""p-value of the one-sided paired t-test over seeds below which a difference is no noise."""
 _FINISHED = (Status.HIT, Status.MISSED, Status.DIVERGED)
 
 
@@ -32,7 +38,8 @@ class Arm:
     ``selection_seconds``: median of the bucket ``curate``. ``at_examples`` and ``at_seconds``: median quality at the two budgets.
     ``wins``: seeds at which quality at equal examples is above that of ``random`` with the same seed and keep fraction, of ``pairs``.
     ``uses``: for how many trainings a selection must serve until choosing and training together reach the main level as soon as training
-    on all data does; 1 means at once, None never (or the main level was missed).
+    on all data does; 1 means at once, None never (or the main level was missed). ``flags``: what casts doubt on the method, in words
+    (:func:`flags`).
     """
 
     curation: str
@@ -44,6 +51,7 @@ class Arm:
     wins: int
     pairs: int
     uses: int | None
+    flags: tuple[str, ...] = ()
 
 
 def break_even_uses(selection_seconds: float, training_seconds: float, reference_seconds: float) -> int | None:
@@ -94,14 +102,51 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
         raise UserError("expected trials on all data (curation 'all') to compare with, given none")
     seconds = middle([curve[-1].charged_seconds for _, curve in full])
     reference = _median_cost(full)
-    arms = [_arm(name, fraction, own, groups.get(("random", fraction), {}), seconds, reference) for (name, fraction), own in groups.items()]
+    arms = [
+        replace(
+            _arm(name, fraction, own, groups.get(("random", fraction), {}), seconds, reference),
+            flags=flags(own, groups.get(("random", fraction), {}), _reversal(own, [g for (_, f), g in groups.items() if f == fraction])),
+        )
+        for (name, fraction), own in groups.items()
+    ]
     sign = -1 if full[0][0].workload.metric.direction is Direction.MAXIMIZE else 1
     return tuple(sorted(arms, key=lambda arm: (-arm.keep_fraction, sign * (arm.at_examples.value or 0.0), arm.curation)))
 
 
+def flags(own: Mapping[int, Trial], random: Mapping[int, Trial], reversal: Mapping[int, Trial]) -> tuple[str, ...]:
+    """What a method's trials say against it, at equal examples seen, paired by seed; the arguments map seeds to trials.
+
+    A method must beat its own reversal outside noise, and must not lose to ``random`` outside noise; a negative control must not beat
+    ``random`` outside noise. Fewer than two common seeds decide nothing.
+    """
+    curation = next(iter(own.values()))[0].entry.curation
+    if curation in ("all", "random"):
+        return ()
+    above, below = _above(own, random), _above(random, own)
+    if curation in CONTROLS:
+        return ("a control above random",) if above is not None and above < NOISE else ()
+    found = ["below random"] if below is not None and below < NOISE else []
+    over_reversal = _above(own, reversal)
+    if over_reversal is not None and over_reversal >= NOISE:
+        under_reversal = _above(reversal, own)
+        worse = under_reversal is not None and under_reversal < NOISE
+        found.append("below its own reversal" if worse else "not above its own reversal")
+    return tuple(found)
+
+
 def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
     """The arms as a table; ``seeds``: how many were planned, so that missing ones show."""
-    head = ("keep", "curation", "choosing", "quality, equal examples", "quality, equal seconds", "above random", "pays after", "seeds")
+    head = (
+        "keep",
+        "curation",
+        "choosing",
+        "quality, equal examples",
+        "quality, equal seconds",
+        "above random",
+        "pays after",
+        "seeds",
+        "flags",
+    )
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for arm in arms:
         planned = f"/{seeds}" if seeds is not None else ""
@@ -115,6 +160,7 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
             formats.rate(arm.wins, arm.pairs) if arm.pairs and arm.curation != "random" else "",
             "" if arm.curation == "all" else uses,
             f"{arm.n}{planned}",
+            "; ".join(arm.flags),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -181,6 +227,37 @@ def _arm(
         len(paired),
         uses,
     )
+
+
+def _above(one: Mapping[int, Trial], other: Mapping[int, Trial]) -> float | None:
+    """p-value that ``one`` is no better than ``other`` at equal examples, paired by seed; None below two pairs."""
+    differences = []
+    for seed in sorted(set(one) & set(other)):
+        budget = one[seed][0].workload.budget.examples
+        a, b = _at(one[seed], Lens.EXAMPLES, budget), _at(other[seed], Lens.EXAMPLES, budget)
+        if a is not None and b is not None:
+            differences.append(a - b if one[seed][0].workload.metric.direction is Direction.MAXIMIZE else b - a)
+    if len(differences) < 2:
+        return None
+    if max(differences) == min(differences):
+        return 0.0 if differences[0] > 0 else 1.0
+    return float(stats.ttest_1samp(differences, 0.0, alternative="greater").pvalue)
+
+
+def _reversal(own: Mapping[int, Trial], others: Sequence[dict[int, Trial]]) -> dict[int, Trial]:
+    """The trials of the control that reverses this very method; none where several settings of the method could be meant."""
+
+    def reverses(control: Entry, method: Entry) -> bool:
+        asked = control.curation_options.get("options") or {}
+        same = all(str(method.curation_options.get(key)) == str(value) for key, value in asked.items())
+        return control.curation == "reversed" and control.curation_options.get("of") == method.curation and same
+
+    entries = [next(iter(group.values()))[0].entry for group in others]
+    mine = next(iter(own.values()))[0].entry
+    for control, group in zip(entries, others, strict=True):
+        if reverses(control, mine) and sum(reverses(control, entry) for entry in entries) == 1:
+            return group
+    return {}
 
 
 def _at(trial: Trial, lens: Lens, cost: float) -> float | None:

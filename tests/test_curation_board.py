@@ -72,6 +72,58 @@ def test_a_faster_method_wins_at_equal_examples_and_pays_after_enough_uses(metri
     assert "| 0.5 | el2n | 24.0 s |" in table and "5 uses | 3/5 |" in table and "never" in table
 
 
+def arm(of, curation, seconds, options=None, seeds=4):
+    """Trials of a method that needs about ``seconds`` to the main level, the same wobble of a seed in every arm."""
+    for seed in range(seeds):
+        record, curve = trial(of, f"adamw + {curation} 0.5", seed, seconds * (1 + 0.02 * ((seed * 7) % 5)))
+        yield replace(record, entry=replace(record.entry, curation_options=options or {})), curve
+
+
+def flagged(of, *arms):
+    trials = [trial(of, "adamw", seed) for seed in range(4)] + [t for own in arms for t in own]
+    return {arm.curation: arm.flags for arm in two_budgets(trials) if arm.flags}
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, LOSS])
+def test_a_method_that_loses_to_random_or_to_its_own_reversal_is_flagged(metric):
+    of = workload(metric=metric)
+    random, good, bad = arm(of, "random", 30), arm(of, "good", 20), arm(of, "bad", 45)
+    reversed_good, reversed_bad = (arm(of, "reversed", seconds, {"of": name}) for name, seconds in (("good", 50), ("bad", 25)))
+    found = flagged(of, random, good, bad, reversed_good, reversed_bad)
+    assert found == {"bad": ("below random", "below its own reversal"), "reversed (of=bad)": ("a control above random",)}
+    assert "| below random; below its own reversal |" in markdown(
+        two_budgets(
+            [
+                *(trial(of, "adamw", s) for s in range(4)),
+                *arm(of, "random", 30),
+                *arm(of, "bad", 45),
+                *arm(of, "reversed", 25, {"of": "bad"}),
+            ]
+        )
+    )
+
+
+def test_a_method_within_noise_of_its_reversal_is_flagged_too_and_equal_trials_are_no_win():
+    of = workload()
+    same = [
+        (replace(record, entry=replace(record.entry, curation="reversed", curation_options={"of": "even"})), c)
+        for record, c in arm(of, "even", 20)
+    ]
+    assert flagged(of, arm(of, "random", 30), arm(of, "even", 20), same)["even"] == ("not above its own reversal",)
+    wobbly = [t for seed, s in enumerate((20, 40, 19, 41)) for t in [trial(of, "adamw + even 0.5", seed, s)]]
+    assert "not above its own reversal" in flagged(of, wobbly, arm(of, "reversed", 30, {"of": "even"}))["even"]
+
+
+def test_one_seed_or_an_ambiguous_reversal_decides_nothing():
+    of = workload()
+    assert flagged(of, arm(of, "random", 30, seeds=1), arm(of, "bad", 45, seeds=1)) == {}
+    settings = [arm(of, "bad", 45, {"embedder": name}) for name in ("pca", "raw")]
+    assert flagged(of, *settings, arm(of, "reversed", 20, {"of": "bad", "options": {}})) == {}
+    settings = [arm(of, "bad", 45, {"embedder": name}) for name in ("pca", "raw")]
+    found = flagged(of, *settings, arm(of, "reversed", 20, {"of": "bad", "options": {"embedder": "raw"}}))
+    assert found == {"bad (embedder=raw)": ("below its own reversal",)}
+
+
 def test_the_order_of_trials_changes_nothing():
     of = workload()
     trials = [trial(of, entry, seed, 20.0 + seed) for entry in ("adamw", "adamw + random 0.5", "adamw + rs2 0.1") for seed in range(3)]
