@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from .errors import ConfigError, unknown_name
+from .files import file_digest
 from .variants import hidden_changes, hidden_seed, merged, varied
 
 __all__ = [
@@ -37,6 +38,9 @@ __all__ = [
 GROUPS = ("workload", "algorithm", "curation", "study")
 _SHIPPED = Path(__file__).resolve().parent.parent / "configs"
 _OWN = "workload.yaml"
+
+# Hexadecimal digits of a task file's sha256 that a workload's definition states.
+_TASK_DIGEST = 16
 
 
 def config_folders() -> tuple[Path, ...]:
@@ -119,7 +123,15 @@ def _provisional(group: str, name: str) -> dict[str, Any]:
         found = value.setdefault("name", name)
         if found != name:
             raise ConfigError(f"{path}: name: expected {name!r}, as the folder is called, given {found!r}")
+        value["task"] = _with_digest(path.parent, value.get("task"))
     return value
+
+
+def _with_digest(folder: Path, task: Any) -> Any:
+    """``task.py`` as ``task.py@<digest of the file>``: another model is another workload, whatever else the definition says."""
+    if not isinstance(task, str) or not task.endswith(".py") or not (folder / task).is_file():
+        return task
+    return f"{task}@{file_digest(folder / task)[:_TASK_DIGEST]}"
 
 
 def workload_folder(name: str) -> Path | None:

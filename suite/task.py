@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .algorithm import Batch
 from .errors import ConfigError, unknown_name
+from .files import file_digest
 
 __all__ = ["Task", "load_task"]
 
@@ -48,12 +49,14 @@ class Task:
 
 
 def load_task(name: str, own: Path | None = None) -> Task:
-    """The ``TASK`` of ``tasks/NAME.py``, or of a file ``NAME.py`` in a workload's ``own`` folder.
+    """The ``TASK`` of ``tasks/NAME.py``, or of a file in a workload's ``own`` folder: ``NAME.py@<beginning of its sha256>``.
 
-    Raises ``UnknownName`` with the nearest known files, ``ConfigError`` without a ``TASK`` or when an own file cannot be run.
+    Raises ``UnknownName`` with the nearest known files, ``ConfigError`` without a ``TASK``, when an own file cannot be run or is
+    not the one that the digest names.
     """
-    if own is not None and name.endswith(".py"):
-        return _checked(_own_module(own / name), own / name)
+    file, _, digest = name.partition("@")
+    if own is not None and file.endswith(".py"):
+        return _checked(_own_module(own / file, digest), own / file)
     folder = Path(__file__).resolve().parent.parent / "tasks"
     known = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")]
     if name not in known:
@@ -62,10 +65,12 @@ def load_task(name: str, own: Path | None = None) -> Task:
     return _checked(import_module(f"{package}.tasks.{name}"), f"tasks/{name}.py")
 
 
-def _own_module(path: Path) -> ModuleType:
+def _own_module(path: Path, digest: str) -> ModuleType:
     spec = spec_from_file_location(f"timetrial_own_{path.parent.name}_{path.stem}", path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ConfigError(f"task {path}: there is no such file")
+    if not (found := file_digest(path)).startswith(digest):
+        raise ConfigError(f"task {path}: expected the file of sha256 {digest}…, found {found[: len(digest)]}…: it was changed meanwhile")
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -179,7 +179,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Workload:
-    """One workload. ``task`` names the file in ``tasks/`` that gives model, loss and metric; ``model`` its options.
+    """One workload. ``task`` names the file in ``tasks/`` that gives model, loss and metric, or a file of one's own with its digest
+    (``task.py@12ab…``); ``model`` its options.
 
     ``batch_size`` is the suggestion that an algorithm may follow. ``provides`` lists the needs it meets
     (:class:`~timetrial.suite.algorithm.Need`). ``base`` is the workload that a variant differs from. ``reference`` comes with frozen

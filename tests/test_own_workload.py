@@ -187,6 +187,23 @@ def test_a_task_file_of_one_s_own(vectors, tmp_path):
     assert main(["run", str(vectors), "--no-mlflow", "--quiet", "loader=torch", "lr=0.05", "--home", str(tmp_path / "home")]) == 0
 
 
+def test_another_task_file_is_another_workload_and_never_shares_a_board(vectors, tmp_path):
+    short = {"home": tmp_path / "home", "loader": "torch", "workload.budget.examples": 320}
+    first = timetrial.run(str(vectors), **short)
+    assert first.workload.digest == timetrial.run(str(vectors), seed=1, **short).workload.digest
+    (vectors / "task.py").write_text(TASK_FILE.replace("cross_entropy(logits", "cross_entropy(2 * logits"))
+    other = timetrial.run(str(vectors), **short)
+    assert other.workload.digest != first.workload.digest
+    assert other.trial_digest != first.trial_digest
+    written = (tmp_path / "home" / "records" / other.record_id / "config.yaml").read_text()
+    assert re.search(r"task: task\.py@[0-9a-f]{16}", written)
+
+
+def test_a_task_file_that_is_not_the_one_that_was_named_is_refused(vectors, tmp_path, capsys):
+    (vectors / "workload.yaml").write_text(yaml.safe_dump({**TABLE, **VECTORS, "task": "task.py@0123456789abcdef"}))
+    assert "expected the file of sha256 0123456789abcdef" in refusal(vectors, tmp_path / "home", capsys)
+
+
 def pictures(folder, task, model, **changes):
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (200, 32, 32, 3), dtype=np.uint8)
