@@ -98,6 +98,7 @@ def baseline_plans(workload: str, protocol: TargetProtocol, overrides: Sequence[
 
 def reference_plans(plans: Sequence[Plan], tuned: Sequence[tuple[Record, Curve]], seeds: int) -> list[Plan]:
     """The best of the tuned points on the fresh seeds 1 to ``seeds``. ``plans`` and their finished trials are in the same order."""
+    _refuse_cut_off(plans[0].workload, tuned)
     best = plans[_best([(record.status, curve) for record, curve in tuned], plans[0].workload.metric)]
     return [replace(best, seed=seed, study=str(best.study).removesuffix(TUNING_SUFFIX)) for seed in range(1, seeds + 1)]
 
@@ -118,7 +119,8 @@ def target_rules(protocol: TargetProtocol) -> TargetRules:
 def write_logs(
     workload: Workload, rules: TargetRules, tuning: Sequence[tuple[Record, Curve]], reference: Sequence[tuple[Record, Curve]]
 ) -> str:
-    """The logs as JSON lines: heading, tuning trials, reference trials."""
+    """The logs as JSON lines: heading, tuning trials, reference trials. ``ConfigError`` when the budget in seconds cut a trial off."""
+    _refuse_cut_off(workload, [*tuning, *reference])
     lines: list[Any] = [Heading(workload.name, workload.version, workload.metric, rules)]
     for purpose, trials in ((Purpose.TUNING, tuning), (Purpose.REFERENCE, reference)):
         lines += [_logged(purpose, record, curve) for record, curve in trials]
@@ -190,6 +192,15 @@ def rederive(workload: str) -> list[str]:
 def logs_path(frozen: Path) -> Path:
     """Where the logs of a frozen file lie: beside it."""
     return frozen.with_suffix(".jsonl.xz")
+
+
+def _refuse_cut_off(workload: Workload, trials: Sequence[tuple[Record, Curve]]) -> None:
+    """Only whole curves say what an algorithm reaches: a slow or busy machine must not choose the reference."""
+    short = [r for r, curve in trials if r.status is not Status.DIVERGED and (not curve or curve[-1].examples < workload.budget.examples)]
+    if short:
+        seconds = workload.budget.charged_seconds
+        cut = f"{len(short)} of {len(trials)} trials ended before {workload.budget.examples} examples"
+        raise ConfigError(f"{workload.name}: {cut}: raise budget.charged_seconds above {seconds:g} until the targets are set")
 
 
 def _read_logs(frozen: Path) -> str:

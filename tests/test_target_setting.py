@@ -173,6 +173,14 @@ def test_costly_evaluations_stop_the_procedure(settled, mine):
     assert "evaluate less often" in too_costly(records, 1e-6)
 
 
+def test_trials_that_the_seconds_cut_off_choose_nothing(mine):
+    _, home = mine
+    plans = baseline_plans("mine", PROTOCOL, ["loader=torch", "workload.budget.charged_seconds=0.01"])[:2]
+    run_study(plans, home)
+    with pytest.raises(ConfigError, match="2 of 2 trials ended before 12000 examples: raise budget.charged_seconds above 0.01"):
+        reference_plans(plans, finished(plans, home), 5)
+
+
 def test_the_command_lists_what_it_will_run(mine, capsys, monkeypatch):
     folder, home = mine
     monkeypatch.delenv("TIMETRIAL_PATH")
