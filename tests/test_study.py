@@ -134,3 +134,14 @@ def test_a_busy_machine_is_told_before_timings_are_taken(home, monkeypatch):
         lines = _forecast(plans, home)
         assert "4 trials on workloads that never ran here" in lines[0]
         assert any("other programs take 40%" in line for line in lines) is told
+
+
+def test_the_published_studies_follow_the_protocol():
+    from timetrial.suite.protocol import protocol
+
+    rules, algorithms, matrix = protocol(), load_study("nano_algorithms"), load_study("nano_matrix")
+    assert algorithms.tuning_trials == rules.tuning.trials and algorithms.seeds == rules.full.seeds
+    assert set(algorithms.workloads) == set(rules.full.workloads)
+    assert len(algorithms.arms) >= 11 and algorithms.arms[0] == Arm("reference")
+    cells = {(arm.algorithm, arm.curation, arm.keep_fraction) for arm in matrix.arms}
+    assert len(cells) == len(matrix.arms) == len({a for a, _, _ in cells}) * len({(c, k) for _, c, k in cells}) == 16
