@@ -19,9 +19,22 @@ from ..suite.errors import UserError
 from ..suite.record import Entry, Record, Status
 from ..suite.workload import Direction, Lens
 from . import formats
+from .scaling import Decay, Repetition, fit_decay, fit_repetition
 from .statistics import Estimate, median
 
-__all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "markdown", "quality_at", "report", "two_budgets"]
+__all__ = [
+    "CONTROLS",
+    "Arm",
+    "Scaling",
+    "break_even_uses",
+    "flags",
+    "markdown",
+    "quality_at",
+    "report",
+    "scaling",
+    "scaling_markdown",
+    "two_budgets",
+]
 
 Trial = tuple[Record, Curve]
 CONTROLS = frozenset({"random_score", "input_norm", "label_shuffled", "reversed"})
@@ -52,6 +65,17 @@ class Arm:
     pairs: int
     uses: int | None
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A method over its sizes: the two forms of :func:`~.scaling.fit_decay` and, where examples repeat, the law of repetition."""
+
+    curation: str
+    kept: tuple[int, ...]
+    power: Decay
+    exponential: Decay
+    repetition: Repetition | None
 
 
 def break_even_uses(selection_seconds: float, training_seconds: float, reference_seconds: float) -> int | None:
@@ -166,6 +190,64 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def scaling(trials: Sequence[Trial]) -> tuple[Scaling, ...]:
+    """How error falls with kept examples, for every method with at least three sizes, all data being one; by name.
+
+    The error is 1 - quality for a fraction to maximise and the quality itself for a metric to minimise; others have none. Trials
+    are of one workload, algorithm and hardware class. A fit is None where an error is 0, a loss negative or no example repeats.
+    """
+    finished = [(r, curve) for r, curve in trials if r.status in _FINISHED and r.selected is not None and curve]
+    names = _names({_options(record) for record, _ in finished})
+    groups: dict[str, list[Trial]] = {}
+    for record, curve in sorted(finished, key=lambda pair: pair[0].record_id):  # sums depend on their order
+        groups.setdefault(names[_options(record)], []).append((record, curve))
+    full = groups.pop("all", [])
+    found = []
+    for name, own in sorted(groups.items()):
+        points = [(_kept(r), curve[-1].examples, _error(r, curve[-1].quality), curve[-1].loss) for r, curve in own + full]
+        kept, seen, errors, losses = (
+            zip(*((k, s, e, loss) for k, s, e, loss in points if e is not None), strict=True) if points else ((),) * 4
+        )
+        sizes = tuple(sorted(set(kept)))
+        if len(sizes) < 3 or min(errors) <= 0:
+            continue
+        power, exponential = fit_decay(kept, errors)
+        repeated = min(losses) > 0 and any(s > k for k, s in zip(kept, seen, strict=True))
+        found.append(Scaling(name, sizes, power, exponential, fit_repetition(kept, seen, losses) if repeated else None))
+    return tuple(found)
+
+
+def scaling_markdown(found: Sequence[Scaling]) -> str:
+    """The fits as a table."""
+    head = (
+        "curation",
+        "kept examples",
+        "power law: exponent",
+        "log residual",
+        "exponential: decade per",
+        "log residual",
+        "fits better",
+        "half-life of repeats",
+    )
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for one in found:
+        rate = one.power.rate_interval
+        better = one.power if one.power.residual <= one.exponential.residual else one.exponential
+        decade = math.log(10) / one.exponential.rate if one.exponential.rate > 0 else None
+        cells = (
+            one.curation,
+            ", ".join(map(formats.count, one.kept)),
+            f"{one.power.rate:.3f}" + (f" ({rate.low:.3f} – {rate.high:.3f})" if rate is not None and rate.high is not None else ""),
+            f"{one.power.residual:.3f}",
+            "error does not fall" if decade is None else f"{formats.count(decade)} examples",
+            f"{one.exponential.residual:.3f}",
+            better.form,
+            "not measured" if one.repetition is None else f"{one.repetition.half_life:.2g} epochs",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def report(trials: Sequence[Trial], seeds: int | None = None) -> str:
     """A table for every workload, algorithm and hardware class that was trained on all data and on chosen ones, as Markdown."""
     by_place: dict[tuple[str, str, str, str], list[Trial]] = {}
@@ -176,9 +258,23 @@ def report(trials: Sequence[Trial], seeds: int | None = None) -> str:
         chosen = {record.entry.curation for record, _ in own if record.status in _FINISHED}
         if "all" in chosen and len(chosen) > 1:
             parts.append(f"### {identity}, {algorithm}, {hardware}\n\n{markdown(two_budgets(own), seeds)}")
+            fits = scaling(own)
+            if fits:
+                parts.append(f"Error at the end against kept examples (all data included):\n\n{scaling_markdown(fits)}")
     if not parts:
         raise UserError("no workload was trained both on all data and on chosen ones; run `timetrial study nano_curation`")
     return "\n".join(parts)
+
+
+def _kept(record: Record) -> int:
+    return 0 if record.selected is None else record.selected.kept_examples
+
+
+def _error(record: Record, quality: float) -> float | None:
+    metric = record.workload.metric
+    if metric.direction is Direction.MINIMIZE:
+        return quality
+    return 1 - quality if metric.unit == "fraction" else None
 
 
 def _place(record: Record) -> tuple[str, str, str, str]:

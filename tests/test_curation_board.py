@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timetrial.leaderboards.curation import break_even_uses, markdown, quality_at, report, two_budgets
+from timetrial.leaderboards.curation import break_even_uses, markdown, quality_at, report, scaling, two_budgets
 from timetrial.suite import cli
 from timetrial.suite.errors import UserError
 from timetrial.suite.record import write_record
@@ -155,6 +155,34 @@ def test_every_workload_with_both_gets_a_table():
     trials = [trial(of, "adamw"), trial(of, "adamw + rs2 0.5"), trial(other, "adamw"), trial(other, "lion + rs2 0.5")]
     text = report(trials)
     assert "### one@1, adamw, cpu2" in text and "two@1" not in text
+
+
+def sized(of, curation, law, seeds=2):
+    """Trials that end at the error that a law gives for what they keep."""
+    for fraction in (0.1, 0.3, 0.6) if curation != "all" else (1.0,):
+        for seed in range(seeds):
+            record, points = trial(of, "adamw" if curation == "all" else f"adamw + {curation} {fraction}", seed)
+            error = law(record.selected.kept_examples)
+            yield record, (*points[:-1], replace(points[-1], quality=1 - error, loss=error))
+
+
+def test_error_against_kept_examples_tells_a_power_law_from_an_exponential():
+    of = workload()
+    power, exponential = (lambda n: 3 * n**-0.3), (lambda n: 0.6 * math.exp(-n / 30_000))
+    (one,) = scaling([*sized(of, "random", power), *sized(of, "all", power)])
+    assert one.kept == (4500, 13_500, 27_000, 45_000)
+    assert one.power.rate == pytest.approx(0.3) and one.power.residual < 1e-9 < one.exponential.residual
+    (two,) = scaling([*sized(of, "el2n", exponential), *sized(of, "all", exponential)])
+    assert two.exponential.rate == pytest.approx(1 / 30_000) and two.exponential.residual < 1e-9 < two.power.residual
+    assert two.repetition is not None  # 40,000 examples seen of 4,500
+    trials = [*sized(of, "random", power), *sized(of, "all", power)]
+    assert "| random | 4.50 k, 13.5 k, 27.0 k, 45.0 k | 0.300" in report(trials)
+    assert scaling(trials) == scaling(trials[::-1])
+
+
+def test_two_sizes_are_no_law():
+    of = workload()
+    assert scaling([trial(of, "adamw"), trial(of, "adamw + random 0.5")]) == ()
 
 
 def test_the_command_prints_the_tables_of_a_study(tmp_path, capsys):
