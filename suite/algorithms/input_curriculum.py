@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..algorithm import Batch, Need, Problem, StepReport, TrainingAlgorithm
-from ..errors import ConfigError
+from ..errors import ConfigError, TimetrialError
 from .inner import make_inner
 
 __all__ = ["InputCurriculum", "fourier_crop", "resize"]
@@ -116,7 +116,7 @@ def _accepted_sides(model: nn.Module, problem: Problem, smallest: int) -> list[i
         for side in range(max(2, smallest), batch[FIELD].shape[-1], 2):
             try:
                 problem.losses(replace(batch, fields={**batch.fields, FIELD: resize(batch[FIELD], side)}))
-            except (RuntimeError, ValueError, IndexError):
+            except (RuntimeError, ValueError, IndexError, TimetrialError):
                 continue
             accepted.append(side)
         for buffer, value in zip(model.buffers(), buffers, strict=True):

@@ -38,7 +38,8 @@ class OptimizerAlgorithm(TrainingAlgorithm):
     """``optimizer``: dotted path of the class. ``schedule``: options of :func:`.schedules.schedule`. ``no_decay``: parameter
     kinds whose weight decay is 0. ``by_kind``: further settings of the optimizer's parameter groups, by parameter kind.
     ``horizon_steps``: settings that count steps, each as a fraction of the steps that the budget holds. ``clip_norm``: global
-    gradient norm is cut to this (None: never). ``compile``: the loss goes through ``torch.compile``, charged as ``setup``."""
+    gradient norm is cut to this (None: never). ``compile``: the loss goes through ``torch.compile``, charged as ``setup``.
+    ``contiguous``: weights lie row by row in memory, for optimizers that cannot read channels-last ones."""
 
     def __init__(
         self,
@@ -50,15 +51,19 @@ class OptimizerAlgorithm(TrainingAlgorithm):
         horizon_steps: Mapping[str, float] | None = None,
         clip_norm: float | None = None,
         compile: bool = False,
+        contiguous: bool = False,
     ) -> None:
         self.optimizer_path, self.factor = optimizer, learning_rate_schedule(schedule or {})
         self.no_decay = frozenset(ParameterKind(kind) for kind in no_decay)
         self.by_kind = {ParameterKind(kind): dict(settings) for kind, settings in (by_kind or {}).items()}
         self.horizon_steps = dict(horizon_steps or {})
-        self.clip_norm, self.compile = clip_norm, compile
+        self.clip_norm, self.compile, self.contiguous = clip_norm, compile, contiguous
 
     def setup(self, model: nn.Module, problem: Problem) -> State:
         """Build the optimizer over the trainable parameters; parameters with equal settings share a group."""
+        if self.contiguous:
+            for parameter in model.parameters():
+                parameter.data = parameter.data.contiguous()
         settings: dict[str, Any] = {name: tuple(v) if isinstance(v, (list, tuple)) else v for name, v in problem.hyperparameters.items()}
         settings |= {name: max(1, round(fraction * problem.step_count)) for name, fraction in self.horizon_steps.items()}
         cls = optimizer_class(self.optimizer_path)

@@ -83,8 +83,9 @@ def inverse_root(matrix: Tensor, order: int, eps: float) -> Tensor:
     """
     if matrix.ndim == 1:
         return _power(matrix, order, eps)
-    values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * _power(values.clamp_min(0), order, eps)) @ vectors.T
+    shift = matrix.abs().max().double()  # of few gradients nearly all eigenvalues are 0, and then LAPACK may not converge
+    values, vectors = torch.linalg.eigh(matrix.double() + shift * torch.eye(len(matrix), device=matrix.device))
+    return ((vectors * _power((values - shift).clamp_min(0), order, eps)) @ vectors.T).to(matrix.dtype)
 
 
 def _power(values: Tensor, order: int, eps: float) -> Tensor:

@@ -1,0 +1,58 @@
+"""A few steps of an algorithm on a workload, on little data: what tests of all algorithms with all workloads share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+
+import numpy as np
+
+from timetrial.suite.config import resolve
+from timetrial.suite.errors import NeedsUnmet
+from timetrial.suite.inputs import Examples, open_inputs
+from timetrial.suite.registry import definition, names
+from timetrial.suite.trial import run_trial
+
+BATCH, HELD_OUT = 16, 16
+WORKLOADS = tuple(name for name in names("workload") if definition("workload", name)["tier"] == "nano")
+ALGORITHMS = names("algorithm")
+
+
+def unmet(algorithm, workload):
+    return sorted(set(definition("algorithm", algorithm).get("needs") or ()) - set(definition("workload", workload).get("provides") or ()))
+
+
+def covering(each=3):
+    """Pairs in which every algorithm meets ``each`` workloads whose needs fit, going round, so that workloads meet as many as they can."""
+    pairs, position = [], 0
+    for algorithm in ALGORITHMS:
+        turned = [WORKLOADS[(position + i) % len(WORKLOADS)] for i in range(len(WORKLOADS))]
+        pairs += [(algorithm, workload) for workload in islice((w for w in turned if not unmet(algorithm, w)), each)]
+        position += each
+    return pairs
+
+
+@cache
+def little(workload, home):
+    """A workload's inputs with few held-out examples, opened and verified once a process."""
+    inputs = open_inputs(resolve([f"workload={workload}"]).workload, home)
+    return replace(inputs, validation=few(inputs.validation, inputs.label), test=few(inputs.test, inputs.label))
+
+
+def few(examples, label):
+    """Some examples of every class, the first and the last among them."""
+    ids = examples.ids if label is None else examples.ids[np.argsort(examples.split.fields[label].values[examples.ids], kind="stable")]
+    return Examples(examples.split, np.sort(ids[np.linspace(0, len(ids) - 1, HELD_OUT).astype(int)]))
+
+
+def smoke(algorithm, workload, data, home):
+    """``ran``, ``diverged``, which needs are unmet, or the end of what failed. ``data``: the home that the data are prepared in."""
+    sizes = [f"workload.batch_size={BATCH}", f"workload.evaluation.batch_size={HELD_OUT}"]
+    plan = resolve([f"workload={workload}", f"algorithm={algorithm}", *sizes, "loader=torch"])
+    try:
+        record, _ = run_trial(plan, home, inputs=replace(little(workload, data), workload=plan.workload), smoke=True)
+    except NeedsUnmet:
+        return f"refused: needs {', '.join(unmet(algorithm, workload))}"
+    told = {"smoke": "ran", "diverged": "diverged"}
+    return told.get(record.status) or f"{record.status}: {(record.status_reason or 'no reason').strip().splitlines()[-1]}"
