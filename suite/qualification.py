@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,16 +12,20 @@ from typing import Any
 from ..data_pipelines.threads import prepare_environment
 from .config import Plan
 from .entry import EntryFolder
-from .errors import RecordError
+from .errors import ConfigError, RecordError
 from .isolation import MEMORY_WORDS, Ending, Limits, network_prefix, refuse_network, run_isolated
-from .record import Record, Status, read_record
+from .record import TUNING_SUFFIX, Record, Status, read_record
 from .trial_record import write_failed
+from .tuning import best_trial
 
-__all__ = ["EntryTrial", "answer", "expected_seconds", "finished", "run_entry_trial", "unmet"]
+__all__ = ["EntryTrial", "Submission", "answer", "expected_seconds", "finished", "run_entry_trial", "unmet"]
 
 SLACK_SECONDS = 300.0
 """Of a process beside its charged seconds: imports, opening data, evaluations."""
 EVALUATION_FACTOR = 2.0
+START_SECONDS = 6.0
+"""Of a process before its trial begins, as a guess: imports."""
+_TRAINED = (Status.HIT, Status.MISSED, Status.DIVERGED)
 _RULES = {Ending.TIMED_OUT: "time_limit", Ending.OUT_OF_MEMORY: "memory_limit", Ending.CRASHED: "runs"}
 
 
@@ -34,21 +38,71 @@ class EntryTrial:
     folder: Path
 
 
+@dataclass(frozen=True)
+class Submission:
+    """What an entry runs: on every workload its tuning trials on seed 0, then the point they chose on the fresh seeds 1 to ``seeds``.
+
+    ``trials`` bounds the tuning trials; an entry that lists nothing to tune runs at its defaults.
+    """
+
+    entry: EntryFolder
+    workloads: tuple[str, ...]
+    trials: int
+    seeds: int
+
+    @property
+    def study(self) -> str:
+        """The study that its ranking trials belong to."""
+        return f"submit-{self.entry.manifest.name}"
+
+    def tuning(self) -> list[Plan]:
+        """The trials that choose hyperparameters, point by point over all workloads; none where nothing is tuned."""
+        study = self.study + TUNING_SUFFIX
+        return [self.entry.plan(workload, 0, study, point) for point in self._points() for workload in self.workloads]
+
+    def chosen(self, tuned: Sequence[tuple[Plan, Record]]) -> dict[str, Mapping[str, Any] | None]:
+        """The point by workload: what its tuning trials chose, the defaults where nothing is tuned, None where no trial came to its end."""
+        if not self._points():
+            return dict.fromkeys(self.workloads, self.entry.algorithm.hyperparameters)
+        found: dict[str, Mapping[str, Any] | None] = {}
+        for workload in self.workloads:
+            tried = [(plan, record) for plan, record in tuned if plan.workload.name == workload]
+            try:
+                best = best_trial([record for _, record in tried])
+            except ConfigError:
+                found[workload] = None
+            else:
+                found[workload] = next(plan for plan, record in tried if record is best).algorithm.hyperparameters
+        return found
+
+    def ranking(self, points: Mapping[str, Mapping[str, Any] | None]) -> list[Plan]:
+        """The trials that rank, seed by seed over the workloads that have a point."""
+        having = [(workload, point) for workload, point in points.items() if point is not None]
+        return [self.entry.plan(workload, seed, self.study, point) for seed in range(1, self.seeds + 1) for workload, point in having]
+
+    def _points(self) -> tuple[Mapping[str, Any], ...]:
+        return self.entry.points(self.trials) if self.trials else ()
+
+
 def unmet(plan: Plan) -> list[str]:
     """Declared needs that the plan's workload does not provide."""
     return sorted({*plan.algorithm.needs, *plan.curation.needs} - set(plan.workload.provides))
 
 
-def expected_seconds(plan: Plan, records: list[Record]) -> tuple[float | None, float]:
-    """Median of earlier trials on this workload, None without any, and the most that a trial may take."""
-    known = [r.time.outer_seconds for r in records if r.workload.digest == plan.workload.digest and r.time.outer_seconds is not None]
-    return (median(known) if known else None), _limit(plan)
+def expected_seconds(plan: Plan, records: Sequence[Record]) -> tuple[float, bool]:
+    """How long a trial will take in seconds, and whether that is known: the median of earlier ones on this workload, else its budget."""
+    known = [
+        record.time.outer_seconds
+        for record in records
+        if record.workload.digest == plan.workload.digest and record.status in _TRAINED and record.time.outer_seconds is not None
+    ]
+    return START_SECONDS + (median(known) if known else plan.workload.budget.charged_seconds), bool(known)
 
 
-def finished(plan: Plan, records: list[Record]) -> Record | None:
+def finished(plan: Plan, records: Sequence[Record]) -> Record | None:
     """The finished record of this very trial, if there is one: a submission that is repeated does not train again."""
-    done = (Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED)
-    return next((record for record in records if record.trial_digest == plan.digest and record.status in done), None)
+    done = (*_TRAINED, Status.FAILED)
+    return next((r for r in records if r.trial_digest == plan.digest and r.study == plan.study and r.status in done), None)
 
 
 def run_entry_trial(
@@ -58,18 +112,20 @@ def run_entry_trial(
     home: Path,
     *,
     study: str | None = None,
+    point: Mapping[str, Any] | None = None,
     smoke: bool = False,
     memory_bytes: int = 16 * 2**30,
 ) -> EntryTrial:
     """Run one trial of an entry's snapshot in a process with limits and without network (taken away, or else refused).
 
+    ``point`` are its hyperparameters, the defaults without one.
     Data are opened here before, since the process may not fetch them. A process that ends without an answer leaves a record with status
     ``failed`` and the rule in its reason. Raises what opening the data raises, and ``NeedsUnmet`` never: ask :func:`unmet` before.
     """
     from .inputs import open_inputs
 
     prepare_environment(home)
-    plan = entry.plan(workload, seed, study)
+    plan = entry.plan(workload, seed, study, point)
     open_inputs(plan.workload, home)
     began = datetime.now(UTC)
     request: dict[str, Any] = {
@@ -78,6 +134,7 @@ def run_entry_trial(
         "seed": seed,
         "home": str(home),
         "study": study,
+        "point": None if point is None else dict(point),
         "smoke": smoke,
     }
     request["network"] = not network_prefix()
@@ -95,7 +152,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, str]:
 
     if request["network"]:
         refuse_network()
-    plan = read_entry(Path(request["folder"])).plan(request["workload"], request["seed"], request["study"])
+    plan = read_entry(Path(request["folder"])).plan(request["workload"], request["seed"], request["study"], request["point"])
     record, _ = run_trial(plan, Path(request["home"]), smoke=request["smoke"])
     return {"record_id": record.record_id}
 

@@ -12,10 +12,11 @@ import yaml
 from timetrial.suite import qualification
 from timetrial.suite.cli import main
 from timetrial.suite.entry import read_entry
-from timetrial.suite.protocol import protocol_round
+from timetrial.suite.protocol import protocol, protocol_round
 from timetrial.suite.qualification import run_entry_trial, unmet
-from timetrial.suite.record import Status, read_record
+from timetrial.suite.record import Ruleset, Status, read_record
 from timetrial.suite.registry import names
+from timetrial.suite.tuning import best_trial
 from timetrial.suite.verify import verify_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +49,17 @@ def edited(folder, old, new):
     return folder
 
 
+def with_manifest(folder, **changes):
+    path = folder / "entry.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+def studies(home, *names):
+    """Records by study, in the order in which they started."""
+    found = sorted((record for record, _ in records(home)), key=lambda record: record.started_at)
+    return [[record for record in found if record.study == name] for name in names]
+
+
 def records(home):
     return [read_record(path.parent) for path in sorted((home / "records").glob("*/record.json"))]
 
@@ -57,9 +69,11 @@ def test_the_example_of_the_readme_is_checked_trained_and_placed(example, home, 
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert [(p["workload"], p["place"], p["of"], p["trials"], p["ranked"]) for p in found["places"]] == [("digits_mlp@1", 1, 1, 1, False)]
-    assert "1 trials; how long they take is not known here yet, at most" in said.err
+    assert "1 trials; how long they take is not known here yet, about" in said.err
+    assert found["chosen"] == {"digits_mlp": {"lr": 0.003, "decay": 0.9}} and found["failed"] == 0
     ((record, _),) = records(home)
     assert record.entry.name == "sign_momentum" and record.study == "submit-sign_momentum" and record.status is Status.HIT
+    assert record.seed == 1 and record.entry.at_defaults is True and record.ruleset is Ruleset.EXTERNAL_TUNING
     folder = home / "records" / record.record_id
     assert {path.name for path in (folder / "source").iterdir()} == {"entry.yaml", "algorithm.py"}
     assert all(check.passed for check in verify_folder(folder))
@@ -67,6 +81,68 @@ def test_the_example_of_the_readme_is_checked_trained_and_placed(example, home, 
     said = capsys.readouterr()
     assert "from its record" in said.err and "->" in said.out and "no rank" in said.out
     assert len(records(home)) == 1
+
+
+def test_tuning_trials_on_seed_0_choose_the_point_of_the_fresh_seeds(example, home, capsys):
+    """The last of three points learns nothing: every started trial has its record, the best of them ranks, and only on fresh seeds."""
+    with_manifest(example, tuning_points=[{"lr": 0.003}, {"lr": 0.001}, {"lr": 1e-9}])
+    assert main(["submit", str(example), "--workloads", "digits_mlp", "--seeds", "2", "--no-mlflow", "--json"]) == 0
+    said = capsys.readouterr()
+    found, (tuning, fresh) = json.loads(said.out), studies(home, "submit-sign_momentum/tuning", "submit-sign_momentum")
+    assert "5 trials (3 to tune on seed 0, 2 on fresh seeds)" in said.err
+    assert [record.seed for record in tuning] == [0, 0, 0] and [record.seed for record in fresh] == [1, 2]
+    assert [record.entry.hyperparameters["lr"] for record in tuning] == [0.003, 0.001, 1e-9]
+    best = best_trial(tuning).entry.hyperparameters
+    assert best["lr"] != 1e-9 and found["chosen"] == {"digits_mlp": dict(best)}
+    assert {record.entry.hyperparameters["lr"] for record in fresh} == {best["lr"]}
+    assert [(p["trials"], p["of"]) for p in found["places"]] == [(2, 1)]
+    assert main(["submit", str(example), "--workloads", "digits_mlp", "--seeds", "2", "--no-mlflow"]) == 0
+    assert "[tuning 3/3] digits_mlp seed 0: missed, from its record" in capsys.readouterr().err and len(records(home)) == 5
+
+
+def test_a_search_space_gets_the_protocol_s_number_of_trials_and_no_more(example, home, capsys):
+    with_manifest(example, search_space={"lr": {"low": 0.001, "high": 0.01, "scale": "log"}})
+    assert main(["submit", str(example), "--dry-run"]) == 0
+    trials, chosen = protocol().tuning.trials, protocol_round("qualification")
+    tuning, fresh = trials * len(chosen.workloads), chosen.seeds * len(chosen.workloads)
+    assert f"{tuning + fresh} trials ({tuning} to tune on seed 0, {fresh} on fresh seeds)" in capsys.readouterr().err
+    assert main(["submit", str(example), "--dry-run", "--tuning", str(trials + 1)]) == 1
+    assert f"--tuning: expected 0 to {trials}" in capsys.readouterr().err
+    assert main(["submit", str(example), "--dry-run", "--tuning", "0"]) == 0
+    assert f"{fresh} trials;" in capsys.readouterr().err
+
+
+def test_where_no_tuning_trial_comes_to_its_end_nothing_ranks_and_all_are_recorded(example, home, capsys):
+    """It fails where the contract suite does not look: in longer trainings."""
+    with_manifest(example, tuning_points=[{"lr": 0.003}, {"lr": 0.001}])
+    late = "        if state['problem'].step_count > 100:\n            raise RuntimeError('late')\n        problem, losses ="
+    edited(example, "        problem, losses =", late)
+    assert main(["submit", str(example), *REHEARSAL, "--json"]) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["chosen"] == {"digits_mlp": None} and found["places"] == [] and found["failed"] == 2
+    assert "none of its 2 tuning trials came to its end" in said.err
+    assert [record.status for record in studies(home, "submit-sign_momentum/tuning")[0]] == [Status.FAILED] * 2
+
+
+def test_a_self_tuning_entry_is_placed_on_a_board_of_its_own(example, home, capsys):
+    for name, value in (("lr", "0.003"), ("decay", "0.9")):
+        edited(example, f'problem.hyperparameters["{name}"]', value)
+    assert main(["submit", str(example), *REHEARSAL, "--json"]) == 0
+    capsys.readouterr()
+    with_manifest(example, ruleset="self_tuning", hyperparameters={})
+    assert main(["submit", str(example), *REHEARSAL, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ruleset"] == "self_tuning" and [(p["of"], p["trials"]) for p in found["places"]] == [(1, 1)]
+    assert sorted(record.ruleset for record, _ in records(home)) == ["external_tuning", "self_tuning"]
+
+
+def test_the_qualification_takes_under_fifteen_minutes():
+    """At what trials of the reference take on two CPU cores, with the start of every process."""
+    seconds = {"cifar10_cnn": 30.0, "shakespeare_gpt": 30.0, "ctr_dlrm": 16.0}
+    chosen = protocol_round("qualification")
+    each = sum(seconds[name] + qualification.START_SECONDS for name in chosen.workloads)
+    assert (protocol().tuning.trials + chosen.seeds) * each < 15 * 60
 
 
 def test_a_broken_rule_is_refused_before_any_training(example, home, capsys):

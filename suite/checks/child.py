@@ -54,8 +54,10 @@ def _load(entry: EntryFolder, findings: Findings) -> None:
         if entry.manifest.algorithm.optimizer is not None:
             optimizer_class(entry.algorithm.options["optimizer"])
         optimizer = str(entry.algorithm.options.get("optimizer", ""))
-        own = (optimizer, torch.optim.Optimizer) if optimizer.startswith(ENTRY_PACKAGE) else (entry.algorithm.target, TrainingAlgorithm)
-        findings.default = _definition(entry, *own, "step")
+        if optimizer.startswith(ENTRY_PACKAGE):
+            findings.default = _definition(entry, optimizer, torch.optim.Optimizer, "step")
+        else:
+            findings.default = _definition(entry, entry.algorithm.target, TrainingAlgorithm, "step")
     if entry.manifest.curation is not None:
         instantiate(entry.curation.target, entry.curation.options, CurationMethod)
 
