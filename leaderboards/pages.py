@@ -25,6 +25,7 @@ from .boards import Board, Row, Section, cost_to_target
 from .compare import compare, sentence
 from .exports import latex, section_svg
 from .page import render, section_views
+from .pins import Pins
 from .plot import Plot, lines_plot
 from .prediction import horizon_of, predictions
 from .render import csv_text, json_text, markdown, notes
@@ -59,16 +60,23 @@ class _Ledger:
 
 
 def write_site(
-    board: Board, records: Sequence[Record], curves: Mapping[str, Curve], folder: Path, reference: str, title: str = "timetrial"
+    board: Board,
+    records: Sequence[Record],
+    curves: Mapping[str, Curve],
+    folder: Path,
+    reference: str,
+    title: str = "timetrial",
+    pins: Pins | None = None,
 ) -> tuple[Path, ...]:
     """Write all pages and forms of a board into a folder and return their paths; ``index.html`` is the front page.
 
-    ``reference`` is the entry that headline scores are relative to; without it on two core workloads there are no headlines.
+    ``reference`` is the entry that headline scores are relative to, by all of its trials or by those that ``pins`` name; without it on
+    two core workloads there are no headlines. Raises ``RecordError`` when a pinned trial is not there.
     """
     by_id = {record.record_id: record for record in records}
     entry_pages = {entry: f"entry/{_slug(entry)}.html" for entry in sorted({row.entry for s in board.sections for row in s.rows})}
     shared = {"site": title, "board": board, "entry_pages": entry_pages, "lenses": Lens, "superseded": _superseded(board)}
-    fronts = front_boards(board, list(by_id.values()), reference)
+    fronts = front_boards(board, list(by_id.values()), reference, pins)
     pages = {
         "index.html": render(
             "front.html.j2", **shared, root="", title=title, fronts=fronts, marks=_marks(board), views=[_front(f) for f in fronts]

@@ -15,6 +15,7 @@ from ..suite.record import Record
 from ..suite.workload import Lens, Tier
 from .boards import LENSES, Board, Section, board
 from .cells import Field, Pin, field
+from .pins import Pins
 from .scores import Headline, headlines
 
 __all__ = ["USES", "FrontBoard", "State", "Track", "amortised", "front_boards", "states"]
@@ -66,6 +67,7 @@ class FrontBoard:
     workloads: tuple[str, ...]
     claim: bool
     headlines: Mapping[State, tuple[Headline, ...]]
+    pin: str = ""
 
 
 def states() -> tuple[State, ...]:
@@ -87,24 +89,29 @@ def amortised(record: Record, uses: int) -> Record:
     return replace(record, crossings=crossings, time=time)
 
 
-def front_boards(of: Board, records: Sequence[Record], reference: str) -> tuple[FrontBoard, ...]:
+def front_boards(of: Board, records: Sequence[Record], reference: str, pins: Pins | None = None) -> tuple[FrontBoard, ...]:
     """All front boards that have at least two core workloads and an entry beside the reference.
 
-    ``reference`` is an entry's name; its trials among ``records`` are what every factor is relative to.
+    ``reference`` is an entry's name; its trials among ``records`` are what every factor is relative to, or only those that ``pins``
+    name. Raises ``RecordError`` when a pinned trial is not among them.
     """
+    if pins is not None:
+        pins.hold_against(of)
     found = []
     places = sorted({(list(Tier).index(s.workload.tier), s.place) for s in of.sections if s.origin == "native"})
     for tier_index, place in places:
         tier = list(Tier)[tier_index]
         here = [s for s in of.sections if s.workload.tier is tier and s.place == place and s.origin == "native"]
-        pinned, core, claim = _pin(here, reference, here[0].hardware_class)
+        given = pins.of(here[0].hardware_class) if pins is not None and pins.reference == reference else None
+        pinned, core, claim = _pin(here, reference, here[0].hardware_class) if given is None else _pinned(here, given)
         if len(core) < FEWEST_WORKLOADS:
             continue
         fields = _fields(of, records, pinned, core)
         for track, names in _tracks(core, reference).items():
             by_state = {state: headlines(_of(scored, names)) for state, scored in fields.items()}
             if len(names) > 1:
-                found.append(FrontBoard(track, tier, place, reference, tuple(s.workload.identity for s in core), claim, by_state))
+                workloads = tuple(s.workload.identity for s in core)
+                found.append(FrontBoard(track, tier, place, reference, workloads, claim, by_state, pinned.version))
     return tuple(found)
 
 
@@ -125,6 +132,14 @@ def _pin(sections: Sequence[Section], reference: str, hardware: str) -> tuple[Pi
             trials[section.workload.identity] = (section, rows[0].record_ids)
     core = [trials[identity][0] for identity in sorted(trials)]
     return Pin("all reference trials", hardware, {identity: ids for identity, (_, ids) in trials.items()}), core, claim
+
+
+def _pinned(sections: Sequence[Section], given: Pin) -> tuple[Pin, list[Section], bool]:
+    """The sections of this place that hold pinned trials; a place of another ruleset or tier has none."""
+    ids = {i for found in given.record_ids.values() for i in found}
+    core = [s for s in sections if any(ids & set(row.record_ids) for row in s.rows)]
+    names = {s.workload.identity for s in core}
+    return replace(given, record_ids={name: found for name, found in given.record_ids.items() if name in names}), core, True
 
 
 def _fields(of: Board, records: Sequence[Record], pinned: Pin, core: Sequence[Section]) -> dict[State, Field]:

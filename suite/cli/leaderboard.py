@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..record import Record
 
 HELP = "build, show or serve the leaderboard of your records"
+ACTIONS = "show (default) writes nothing; pin makes the reference trials that are there the next version of what scores are relative to"
 EXAMPLES = (
     "timetrial leaderboard",
     "timetrial leaderboard build --out site",
@@ -25,11 +26,12 @@ EXAMPLES = (
     "timetrial leaderboard --study nano_curation --budgets",
     "timetrial leaderboard build --from mlflow",
     "timetrial leaderboard serve --port 8000",
+    "timetrial leaderboard pin --records leaderboards/published/nano",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", nargs="?", choices=("build", "show", "serve"), default="show", help="show, the default, writes nothing")
+    parser.add_argument("action", nargs="?", choices=("build", "show", "serve", "pin"), default="show", help=ACTIONS)
     parser.add_argument(
         "--records", action="append", type=Path, metavar="FOLDER", help="record folders, or a folder of them; may be repeated"
     )
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     from ...leaderboards.exports import with_region
     from ...leaderboards.pages import write_site
+    from ...leaderboards.pins import FILE_NAME, next_pins, read_pins, write_pins
     from ...leaderboards.render import json_text, terminal
     from ..config import REFERENCE
     from ..files import write_text
@@ -60,9 +63,16 @@ def execute(arguments: argparse.Namespace) -> int:
         console().print(terminal(board))
     if arguments.action == "show":
         return 0
-    folder = (arguments.out or arguments.home / "boards" / (arguments.study or "all")).absolute()
     frozen = any(record.entry.name == REFERENCE for record in records)
-    paths = write_site(board, records, curves, folder, arguments.reference or (REFERENCE if frozen else "adamw"))
+    reference = arguments.reference or (REFERENCE if frozen else "adamw")
+    place = (arguments.records or [arguments.home / "records"])[0] / FILE_NAME
+    pins = read_pins(place)
+    if arguments.action == "pin":
+        write_text(place, write_pins(next_pins(board, reference, pins)))
+        print(f"written: {place}", file=sys.stderr)
+        return 0
+    folder = (arguments.out or arguments.home / "boards" / (arguments.study or "all")).absolute()
+    paths = write_site(board, records, curves, folder, reference, pins=pins)
     print(f"written: {len(paths)} files, {folder / 'index.html'}", file=sys.stderr)
     if arguments.readme is not None:
         write_text(arguments.readme, with_region(_text(arguments.readme), board))

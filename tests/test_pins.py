@@ -1,0 +1,86 @@
+"""Pins: for one version of the boards, nobody who comes later moves a number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from timetrial.leaderboards.boards import board
+from timetrial.leaderboards.pins import FILE_NAME, Pins, next_pins, read_pins, write_pins
+from timetrial.leaderboards.tracks import State, front_boards
+from timetrial.suite.cli import main
+from timetrial.suite.errors import RecordError
+from timetrial.suite.record import write_record
+from timetrial.suite.workload import Lens
+
+from .synthetic_records import LOSS, lognormal_times, trials, workload
+
+WORKLOADS = (workload(), workload("shakespeare_gpt", metric=LOSS))
+
+
+def entered(entry, seconds, seed, n=5, first=0):
+    rng = np.random.default_rng(seed)
+    found = [pair for of in WORKLOADS for pair in trials(of, entry, lognormal_times(rng, seconds, n, 0.05))]
+    return [(replace(r, seed=r.seed + first, record_id=f"{r.record_id}-{first}"), curve) for r, curve in found]
+
+
+BASE = entered("reference", 20, 0) + entered("lion", 30, 1)
+
+
+def factors(pairs, pins):
+    records = [record for record, _ in pairs]
+    (front,) = {f.track: f for f in front_boards(board(records), records, "reference", pins) if f.track == "training algorithms"}.values()
+    return {h.entry: h.factor for h in front.headlines[State(Lens.CHARGED_SECONDS)]}, front.pin
+
+
+def pinned(pairs, before=None):
+    return next_pins(board([record for record, _ in pairs]), "reference", before)
+
+
+def test_new_reference_trials_and_new_entries_move_no_score_of_a_pinned_version():
+    pins = pinned(BASE)
+    before, version = factors(BASE, pins)
+    more = BASE + entered("reference", 26, 2, first=5) + entered("muon", 12, 3)
+    after, _ = factors(more, pins)
+    assert version == "version 1" and after["lion"] == before["lion"] and "muon" in after
+    assert factors(more, None)[0]["lion"] != before["lion"]
+    following = pinned(more, pins)
+    assert following.version == 2 and factors(more, following)[0]["lion"] == factors(more, None)[0]["lion"]
+
+
+def test_pins_survive_their_file(tmp_path):
+    pins = pinned(BASE)
+    path = tmp_path / FILE_NAME
+    assert read_pins(path) is None
+    path.write_text(write_pins(pins))
+    assert read_pins(path) == pins
+    for broken in ("[", "- a\n", "version: x\nreference: r\nrecord_ids: {}\n"):
+        path.write_text(broken)
+        with pytest.raises(RecordError, match=FILE_NAME):
+            read_pins(path)
+
+
+def test_a_pinned_trial_that_is_not_there_is_named():
+    pins = pinned(BASE)
+    (gone, _), *rest = BASE
+    with pytest.raises(RecordError, match=f"version 1: reference trial '{gone.record_id}' of cifar10_cnn@1 is not among the records"):
+        factors(rest, pins)
+
+
+def test_nothing_is_pinned_without_frozen_reference_trials():
+    with pytest.raises(RecordError, match="nothing to pin"):
+        next_pins(board([record for record, _ in BASE]), "nobody", None)
+    assert Pins(1, "reference", {}).of("cpu2") is None
+
+
+def test_the_command_pins_and_builds_by_the_pins(tmp_path, capsys):
+    records = tmp_path / "records"
+    for record, curve in BASE:
+        write_record(records / record.record_id, record, curve, "")
+    for version in (1, 2):
+        assert main(["leaderboard", "pin", "--records", str(records), "--home", str(tmp_path)]) == 0
+        assert read_pins(records / FILE_NAME).version == version
+    assert main(["leaderboard", "build", "--records", str(records), "--out", str(tmp_path / "site"), "--home", str(tmp_path)]) == 0
+    assert "reference trials: version 2" in (tmp_path / "site" / "index.html").read_text()
