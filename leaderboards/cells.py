@@ -189,10 +189,8 @@ def _chosen_rows(section: Section, records: Mapping[str, Record]) -> tuple[dict[
 
 def _budget(workload: WorkloadIdentity, lens: Lens, reference: Sequence[Record]) -> float:
     """The budget in a lens. Where the workload states none, as many times the reference's median cost as it allows examples."""
-    if lens is Lens.CHARGED_SECONDS:
-        return workload.budget.charged_seconds
-    if lens is Lens.EXAMPLES:
-        return float(workload.budget.examples)
+    if (stated := workload.budget.amount(lens)) is not None:
+        return stated
     found = [c.cost for record in reference if (c := record.crossing()) is not None and c.hit]
     known = [(cost[lens], cost[Lens.EXAMPLES]) for cost in found if lens in cost and Lens.EXAMPLES in cost]
     if not known:

@@ -195,10 +195,8 @@ def _costs(records: Sequence[Record], lens: Lens) -> dict[int, float] | None:
 def _budget(section: Section, lens: Lens, records: Sequence[Record], most: float) -> float:
     """The budget in a lens; where the workload states none, its examples at the median cost of an example seen in these trials."""
     budget = section.workload.budget
-    if lens is Lens.CHARGED_SECONDS:
-        return budget.charged_seconds
-    if lens is Lens.EXAMPLES:
-        return float(budget.examples)
+    if (stated := budget.amount(lens)) is not None:
+        return stated
     costs = [c.cost for r in records if (c := r.crossing()) is not None and c.hit]
     rates = [cost[lens] / cost[Lens.EXAMPLES] for cost in costs if lens in cost and cost.get(Lens.EXAMPLES)]
     return float(np.median(rates)) * budget.examples if rates else most

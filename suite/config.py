@@ -189,8 +189,7 @@ def under(plan: Plan, ruleset: str) -> Plan:
     given = [name for name, value in plan.algorithm.hyperparameters.items() if name not in own or own[name] != value]
     if given:
         raise ConfigError(f"ruleset {ruleset}: there are no hyperparameters to set; given {', '.join(sorted(given))}")
-    factor, budget = protocol().self_tuning.budget_factor, plan.workload.budget
-    larger = replace(budget, examples=round(factor * budget.examples), charged_seconds=factor * budget.charged_seconds)
+    larger = plan.workload.budget.times(protocol().self_tuning.budget_factor)
     return replace(plan, workload=replace(plan.workload, budget=larger), ruleset=Ruleset(ruleset)).checked()
 
 

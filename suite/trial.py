@@ -26,6 +26,7 @@ from ..data_pipelines.batcher import Batcher
 from ..data_pipelines.curation.interface import DynamicMethod
 from . import machine
 from .algorithm import Batch, StepReport
+from .allowance import Allowance
 from .assembly import Assembly
 from .checkpoint import RunningTrial
 from .clock import Bucket, Clock
@@ -164,7 +165,7 @@ class Trial:
             self._evaluate()
         every = workload.evaluation.every_examples
         while not self.stop_requested:
-            boundary = min((progress.examples // every + 1) * every, self.horizon_examples)
+            boundary = self.allowance.boundary((progress.examples // every + 1) * every)
             with self.clock.bucket(Bucket.TRAIN):
                 report = self._steps_until(boundary)
                 progress.train_loss = float(report.loss) if report is not None else progress.train_loss
@@ -186,7 +187,7 @@ class Trial:
     def _steps_until(self, examples: int) -> StepReport | None:
         """Train until ``examples`` are seen, the charged budget is spent, or somebody asks to stop: the hot loop."""
         progress, algorithm, state, batcher = self.progress, self.algorithm, self.state, self.batcher
-        deadline = time.perf_counter() + self.plan.workload.budget.charged_seconds - self.clock.read().charged_seconds
+        self.allowance.watch(self.clock.read())
         dynamic, report = self.curated.dynamic, None
         limit = progress.steps + SMOKE_STEPS if self.smoke else math.inf
         while progress.examples < examples and progress.steps < limit and not self.stop_requested:
@@ -200,7 +201,7 @@ class Trial:
                 progress.batch_size = min(max(1, report.next_batch_size), len(self.inputs.pool))
             if dynamic is not None:
                 self._observe(batch, report)
-            if time.perf_counter() > deadline:
+            if self.allowance.spent(progress):
                 break
         return report
 
@@ -263,7 +264,7 @@ class Trial:
     def _over(self) -> bool:
         """Whether the budget is spent, or the hardest level is reached and confirmed; provisional levels end nothing."""
         progress, workload = self.progress, self.plan.workload
-        if progress.examples >= self.horizon_examples or progress.curve[-1].charged_seconds >= workload.budget.charged_seconds:
+        if self.allowance.over(progress.curve[-1]):
             return True
         if workload.ladder.status is TargetStatus.PROVISIONAL:
             return False  # frozen ones are derived from whole curves
@@ -283,7 +284,6 @@ class Trial:
 
     def _build(self) -> None:
         plan, assembly = self.plan, self.assembly
-        self.horizon_examples = math.ceil(plan.workload.budget.examples * plan.horizon)
         with self.clock.bucket(Bucket.PREPARE):
             size = self.progress.batch_size = assembly.batch_size(len(self.inputs.pool))
             loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers, size)
@@ -294,14 +294,14 @@ class Trial:
             model = assembly.model(self.seeds["model"])
             self.model = model
             self.evaluator = Evaluator(self.inputs, model, assembly.device, assembly.fabric.autocast)
-            assembly.step_flops(model, size)
+            self.allowance = Allowance(plan.workload.budget, plan.horizon, size, assembly.step_flops(model, size).total)
             self.problem = assembly.problem(
                 model,
                 next_batch=lambda: self.batcher.next(self.progress.batch_size),
                 dummy=assembly.dummy_batch(size),
-                progress=lambda: self.progress.examples / self.horizon_examples,
+                progress=lambda: self.allowance.fraction(self.progress),
                 seed=self.seeds["algorithm"],
-                horizon_examples=self.horizon_examples,
+                horizon_examples=self.allowance.examples,
             )
             torch.manual_seed(self.seeds["framework"])
         with self.clock.bucket(Bucket.SETUP):

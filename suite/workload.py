@@ -6,9 +6,11 @@ Built from one YAML file in ``configs/workload``, the single place of every cons
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from .errors import ConfigError
 from .files import object_digest
@@ -122,15 +124,46 @@ class TargetLadder:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a trial may spend: ``examples`` is what algorithms see as their horizon, ``charged_seconds`` only cuts off.
+    """How much a trial may spend. It ends when the amount of ``lens`` is spent, and is cut off by ``charged_seconds`` and ``limits``.
 
-    ``lens`` is the unit of the fraction that an algorithm sees; it must be deterministic.
+    ``lens`` is the unit of the fraction that an algorithm sees and must be deterministic; its amount is ``examples`` or, for another
+    lens, stands in ``limits``, and ``examples`` then ends nothing. ``limits``: amounts in further lenses, the same for every entry, which
+    is what compute-matched means: ``{flops: 2e13}``, ``{cpu_seconds: 60}``.
     """
 
     __pydantic_config__: ClassVar = STRICT
     examples: int
     charged_seconds: float
     lens: Lens = Lens.EXAMPLES
+    limits: Annotated[Mapping[Lens, float], Field(exclude_if=lambda limits: not limits)] = field(default_factory=dict)
+
+    def amount(self, lens: Lens) -> float | None:
+        """What may be spent of a lens; None where the budget does not say."""
+        own = {Lens.EXAMPLES: float(self.examples), Lens.CHARGED_SECONDS: self.charged_seconds}
+        return (own | dict(self.limits)).get(lens)
+
+    def times(self, factor: float) -> Budget:
+        """As many times as much of everything."""
+        limits = {lens: factor * amount for lens, amount in self.limits.items()}
+        return replace(self, examples=round(factor * self.examples), charged_seconds=factor * self.charged_seconds, limits=limits)
+
+    def checked(self, where: str) -> Budget:
+        """This budget, or ``ConfigError`` when its lens depends on the machine or has no amount, or one is stated twice or not positive."""
+        if self.lens not in DETERMINISTIC_LENSES:
+            known = ", ".join(sorted(DETERMINISTIC_LENSES))
+            raise ConfigError(f"{where}: budget.lens: algorithms see a deterministic lens only ({known}); given {self.lens}")
+        for lens in (Lens.EXAMPLES, Lens.CHARGED_SECONDS):
+            if lens in self.limits:
+                raise ConfigError(f"{where}: budget.limits.{lens}: its amount is budget.{lens}")
+        if self.amount(self.lens) is None:
+            raise ConfigError(f"{where}: budget.limits: expected an amount of {self.lens}, the budget's lens; given {dict(self.limits)}")
+        for name, value in (("examples", self.examples), ("charged_seconds", self.charged_seconds)):
+            if value <= 0:
+                raise ConfigError(f"{where}: budget.{name}: expected more than 0, given {value}")
+        for lens, value in self.limits.items():
+            if value <= 0:
+                raise ConfigError(f"{where}: budget.limits.{lens}: expected more than 0, given {value:g}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -223,12 +256,8 @@ class Workload:
     def checked(self, where: str) -> Workload:
         """This workload, or ``ConfigError`` naming the constant that contradicts the others."""
         self.ladder.checked(self.metric, where)
-        if self.budget.lens not in DETERMINISTIC_LENSES:
-            known = ", ".join(sorted(DETERMINISTIC_LENSES))
-            raise ConfigError(f"{where}: budget.lens: algorithms see a deterministic lens only ({known}); given {self.budget.lens}")
+        self.budget.checked(where)
         for name, value in (
-            ("budget.examples", self.budget.examples),
-            ("budget.charged_seconds", self.budget.charged_seconds),
             ("batch_size", self.batch_size),
             ("evaluation.every_examples", self.evaluation.every_examples),
             ("evaluation.batch_size", self.evaluation.batch_size),

@@ -9,6 +9,7 @@ from typing import Any
 from ..config import Plan
 from ..errors import RecordError
 from ..record import read_record
+from ..workload import Lens
 
 __all__ = ["describe"]
 
@@ -27,13 +28,23 @@ def describe(plan: Plan, home: Path) -> dict[str, Any]:
         "options": dict(plan.algorithm.options),
         "curation": f"{plan.curation.name}, keep fraction {plan.keep_fraction:g}",
         "seed": plan.seed,
-        "budget": f"{examples} examples = {math.ceil(examples / batch)} steps of {batch}, at most {w.budget.charged_seconds:g} charged s",
-        "evaluations": 1 + math.ceil(examples / w.evaluation.every_examples),
+        "budget": _budget(plan, examples, batch),
+        "evaluations": 1 + math.ceil(examples / w.evaluation.every_examples) if w.budget.lens is Lens.EXAMPLES else "not known before",
         "precision": w.precision,
         "loader": plan.loader,
         "expected": f"{seconds[len(seconds) // 2]:.1f} s (median of {len(seconds)} earlier trials here)" if seconds else "not known yet",
         "trial": plan.digest[:16],
     }
+
+
+def _budget(plan: Plan, examples: int, batch: int) -> str:
+    """What ends the trial, then what cuts it off."""
+    budget = plan.workload.budget
+    ends = f"{examples} examples = {math.ceil(examples / batch)} steps of {batch}"
+    if budget.lens is not Lens.EXAMPLES:
+        ends = f"{plan.horizon * (budget.amount(budget.lens) or 0):g} {budget.lens}"
+    limits = [f"{amount:g} {lens}" for lens, amount in budget.limits.items() if lens is not budget.lens]
+    return ", at most ".join([ends, *limits, f"{budget.charged_seconds:g} charged s"])
 
 
 def _earlier(plan: Plan, home: Path) -> list[float]:
