@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,17 +55,29 @@ class Evaluator:
                     target[name].copy_(value)
 
     def measure(self, examples: Examples) -> Measured:
-        """One pass over ``examples`` in fixed batches; on the test split the task's slow measures too."""
+        """One pass over ``examples`` in fixed batches; on the test split the task's slow measures too.
+
+        Where copies of training examples are known in the test split, quality and measures without them are added as ``cleaned_…``.
+        """
         task, options, facts = self._inputs.task, self._inputs.workload.loss, self._inputs.dataset.facts
-        metric = task.metric(facts).to(self._device)
+        metric, others = task.metric(facts).to(self._device), dict[str, float]()
+        copies = self._inputs.known_copies if examples is self._inputs.test else np.empty(0, np.int64)
+        cleaned = task.metric(facts).to(self._device) if copies.size else None
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         with torch.inference_mode():
-            for batch in self._batches(examples):
+            for batch, is_copy in self._parts(examples, copies):
                 with self._autocast():
                     outputs = task.forward(self._twin, batch)
                 total += task.losses(outputs, batch, options).double().sum()
                 task.update(metric, outputs, batch)
-            quality, others = self._named(metric.compute())
+                if cleaned is not None and not is_copy:
+                    task.update(cleaned, outputs, batch)
+            quality, found = self._named(metric.compute())
+            others |= found
+            if cleaned is not None:
+                name = self._inputs.workload.metric.name
+                value, found = self._named(cleaned.compute())
+                others |= {f"cleaned_{key}": part for key, part in {name: task.quality(value), **found}.items()}
             if task.slow_measures is not None and examples is self._inputs.test:
                 with self._autocast():
                     others |= task.slow_measures(self._twin, self._batches(examples), facts)
@@ -78,6 +91,17 @@ class Evaluator:
     def _batches(self, examples: Examples) -> Iterator[Batch]:
         for chunk in self._loader(examples).serve(examples.ids, 0):
             yield Batch(torch.as_tensor(chunk.ids), {name: value.to(self._device) for name, value in chunk.fields.items()})
+
+    def _parts(self, examples: Examples, copies: np.ndarray) -> Iterator[tuple[Batch, bool]]:
+        """Batches in two parts where some of their examples are ``copies`` (sorted ids): those that are none, then those that are."""
+        for batch in self._batches(examples):
+            is_copy = np.isin(batch.ids.numpy(), copies)
+            if not is_copy.any() or is_copy.all():
+                yield batch, bool(is_copy.any())
+                continue
+            for wanted in (False, True):
+                rows = torch.from_numpy(np.flatnonzero(is_copy == wanted))
+                yield Batch(batch.ids[rows], {name: value[rows.to(value.device)] for name, value in batch.fields.items()}), wanted
 
     def _named(self, value: Tensor | dict[str, Tensor]) -> tuple[float, dict[str, float]]:
         """The value that is the quality, and the others by name."""

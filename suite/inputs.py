@@ -13,6 +13,7 @@ from ..data_pipelines.augment import Augmentation
 from ..data_pipelines.beton import ffcv_available
 from ..data_pipelines.curation.pool import Pool
 from ..data_pipelines.dataset import Dataset, FieldKind, Split, open_dataset, prepare
+from ..data_pipelines.known_copies import known_copies
 from ..data_pipelines.loaders import Loader, make_loader
 from ..data_pipelines.sources import get_source
 from ..data_pipelines.splits import validation_ids
@@ -63,6 +64,11 @@ class Inputs:
     def label(self) -> str | None:
         """The field that holds the class; None where the task has none or the data lack it."""
         return self.task.label if self.task.label in self.pool.split.fields else None
+
+    @property
+    def known_copies(self) -> np.ndarray:
+        """Test ids that people found in the training split, too; empty where nobody has looked (:mod:`~..data_pipelines.known_copies`)."""
+        return known_copies(self.dataset.name)
 
     def training_loader(self, kind: Literal["auto", "ffcv", "torch"], seed: int, workers: int, batch_size: int) -> Loader:
         """A loader over the pool's split with the workload's augmentation, keyed by ``seed``; its chunks are whole batches."""
