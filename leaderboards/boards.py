@@ -16,7 +16,7 @@ from ..suite.workload import Lens, ResultRule, TargetStatus, Tier
 from .states import Standing, Verdict, state_of
 from .statistics import Estimate, median, proportion
 
-__all__ = ["BOARD_SCHEMA_VERSION", "Board", "Rejected", "Row", "Section", "board", "read_folders"]
+__all__ = ["BOARD_SCHEMA_VERSION", "Board", "Rejected", "Row", "Section", "board", "read_folders", "section_key"]
 
 BOARD_SCHEMA_VERSION = 1
 LENSES = (Lens.CHARGED_SECONDS, Lens.EXAMPLES, Lens.FLOPS)
@@ -75,7 +75,7 @@ class Section:
     @property
     def key(self) -> str:
         """Short identity of the section, stable over rebuilds; usable in file names and anchors."""
-        return f"{self.workload.name}-{self.workload.version}-{object_digest(_section_key(self))[:8]}"
+        return f"{self.workload.name}-{self.workload.version}-{object_digest(section_key(self))[:8]}"
 
     @property
     def place(self) -> str:
@@ -119,7 +119,7 @@ def board(records: Sequence[Record], rejected: Sequence[Rejected] = (), states: 
     counted, left_out = _countable([record for record in records if record.record_id not in {r.record_id for r in withdrawn}])
     sections: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in counted:
-        sections[_section_key(record)].append(record)
+        sections[section_key(record)].append(record)
     built = []
     for _, members in sorted(sections.items()):
         rows, repeats = _rows(members, said)
@@ -204,7 +204,8 @@ def _problem(record: Record) -> str | None:
     return None
 
 
-def _section_key(item: Record | Section) -> tuple[str, ...]:
+def section_key(item: Record | Section) -> tuple[str, ...]:
+    """What records of one section share; nothing else may be compared."""
     w = item.workload
     apart = () if item.ruleset is Ruleset.EXTERNAL_TUNING else (item.ruleset.value,)
     return (item.origin.value, w.tier.value, _hardware(item), w.identity, w.digest, w.ladder.digest, *apart)

@@ -32,6 +32,7 @@ from .render import csv_text, json_text, markdown, notes
 from .scores import MISS_MULTIPLE
 from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, median
 from .tracks import USES, FrontBoard, State, amortised, front_boards, states
+from .tuning import tuned
 
 __all__ = ["level_table", "record_history", "runtime_ecdf", "write_site"]
 
@@ -104,6 +105,8 @@ def write_site(
             states=states(),
             ecdf=runtime_ecdf(section, by_id),
             history=record_history(section, by_id),
+            tuning=tuned(section, records),
+            miss_multiple=MISS_MULTIPLE,
             notes=notes(section),
         )
     ledgers = _ledgers(board, by_id)
