@@ -192,6 +192,8 @@ def _problem(record: Record) -> str | None:
         return f"{_LEFT_OUT[record.status]}{': ' + detail[-1] if record.status is Status.FAILED and detail else ''}"
     if (record.study or "").endswith(TUNING_SUFFIX):
         return "a tuning trial: it chose hyperparameters, and only trials on fresh seeds rank"
+    if record.ruleset is Ruleset.SELF_TUNING and record.entry.at_defaults is False:
+        return "self-tuning, but its hyperparameters were set"
     crossing = record.crossing()
     if crossing is None or [c.level for c in record.crossings] != list(record.workload.ladder.levels):
         return "its crossings are not those of its workload's ladder"

@@ -7,6 +7,7 @@ its own. An entry may bring a curation method as well, or instead: a class, or a
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ from .tuning import search_space, tuning_points
 __all__ = ["ENTRY_SCHEMA", "AlgorithmPart", "CurationPart", "EntryFolder", "Manifest", "read_entry"]
 
 ENTRY_SCHEMA = 1
+MANIFEST_BYTES = 2**18
+MANIFEST_VALUES = 10_000
 _OPTIMIZER = "timetrial.suite.algorithms.optimizer.OptimizerAlgorithm"
 _IDS = "timetrial.data_pipelines.curation.reuse.Ids"
 
@@ -156,12 +159,7 @@ def read_entry(folder: Path) -> EntryFolder:
         raise EntryRefused(f"{folder}: no such folder; an entry is a folder with entry.yaml")
     if not path.is_file():
         raise EntryRefused(f"{folder.name}: no entry.yaml; an entry is a folder with one")
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise EntryRefused(f"entry.yaml: not valid YAML: {' '.join(str(problem).split())}") from None
-    if not isinstance(value, dict):
-        raise EntryRefused(f"entry.yaml: expected a mapping, given {type(value).__name__}")
+    value = _values(path)
     if value.get("schema", ENTRY_SCHEMA) != ENTRY_SCHEMA:
         raise EntryRefused(
             f"entry.yaml: schema: expected {ENTRY_SCHEMA}, the version of the format that this timetrial reads; given {value['schema']!r}"
@@ -172,6 +170,37 @@ def read_entry(folder: Path) -> EntryFolder:
     algorithm = _algorithm(manifest, folder, package)
     _check_tuning(manifest, algorithm)
     return EntryFolder(folder.absolute(), manifest, code_digest(folder), algorithm, _curation(manifest, package))
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """The mapping in ``entry.yaml``: small, and of what JSON can hold, so that nothing written here can exhaust or crash the harness."""
+    try:
+        if path.stat().st_size > MANIFEST_BYTES:
+            raise EntryRefused(f"entry.yaml: {path.stat().st_size} bytes; expected at most {MANIFEST_BYTES}")
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, OSError) as problem:
+        raise EntryRefused(f"entry.yaml: not valid YAML: {' '.join(str(problem).split())}") from None
+    except RecursionError:
+        raise EntryRefused("entry.yaml: not valid YAML: nested too deeply") from None
+    if not isinstance(value, dict):
+        raise EntryRefused(f"entry.yaml: expected a mapping, given {type(value).__name__}")
+    if not _is_small(value):
+        raise EntryRefused(f"entry.yaml: expected at most {MANIFEST_VALUES} values with all aliases written out")
+    for key, inner in value.items():
+        try:
+            json.dumps(inner, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as problem:
+            raise EntryRefused(f"entry.yaml: {key}: expected finite numbers, texts, lists and mappings: {problem}") from None
+    return value
+
+
+def _is_small(value: Any) -> bool:
+    """Whether nested values are no more than allowed; a few lines of aliases can stand for gigabytes, and some for no end."""
+    stack, seen = [value], 0
+    while stack and seen <= MANIFEST_VALUES:
+        inner, seen = stack.pop(), seen + 1
+        stack += list(inner.values()) if isinstance(inner, dict) else inner if isinstance(inner, list) else []
+    return not stack
 
 
 def _targets(manifest: Manifest, folder: Path) -> list[str]:

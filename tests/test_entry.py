@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -206,9 +207,23 @@ def test_a_shipped_name_that_does_not_exist_gets_the_nearest(entry):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a: [", "not valid YAML"), ("- 1", "expected a mapping, given list"), ("\x00", "not valid YAML")]
+    ("text", "said"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "expected a mapping, given list"),
+        ("", "expected a mapping, given NoneType"),
+        ("\x00", "not valid YAML"),
+        ("a: " + "[" * 5000, "not valid YAML"),
+        ("a: &a [1, 1]\n" + "".join(f"{y}: &{y} [*{x}, *{x}]\n" for x, y in pairwise("abcdefghijklmnop")), "at most 10000 values"),
+        ("a: &a [*a]", "at most 10000 values"),
+        ("a: !!python/object/apply:os.system [x]", "not valid YAML"),
+        ("hyperparameters: {lr: .nan}", "hyperparameters: expected finite numbers"),
+        ("hyperparameters: {lr: 2026-01-01}", "hyperparameters: expected finite numbers"),
+        ("authors: 2026-99-99", "not valid YAML"),
+        ("a: x" + 2**18 * "x", "bytes; expected at most"),
+    ],
 )
-def test_a_manifest_that_is_no_mapping_is_refused(tmp_path, text, said):
+def test_a_manifest_that_is_no_plain_mapping_is_refused(tmp_path, text, said):
     (tmp_path / "entry.yaml").write_text(text)
     with pytest.raises(EntryRefused, match=said):
         read_entry(tmp_path)

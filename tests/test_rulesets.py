@@ -10,6 +10,7 @@ from timetrial.suite.errors import ConfigError
 from timetrial.suite.protocol import protocol
 from timetrial.suite.record import Ruleset
 from timetrial.suite.schema import plain
+from timetrial.suite.study import Arm, Study, study_plans
 
 from .synthetic_records import trial, workload
 
@@ -47,6 +48,16 @@ def test_a_plan_knows_whether_it_has_its_algorithm_s_own_hyperparameters():
     assert resolve([DIGITS]).at_defaults is True
     assert resolve([DIGITS, "lr=0.5"]).at_defaults is False
     assert resolve([DIGITS, "lr=0.5"]).digest != resolve([DIGITS]).digest
+
+
+def test_a_self_tuning_trial_whose_hyperparameters_were_set_counts_nowhere():
+    (rejected,) = board([trial(workload(), "prodigy", 1, 10.0, ruleset=Ruleset.SELF_TUNING, at_defaults=False)[0]]).rejected
+    assert rejected.reason == "self-tuning, but its hyperparameters were set"
+
+
+def test_an_arm_of_a_study_may_be_self_tuning():
+    study = Study("mine", "a test", ("digits_mlp",), (Arm("prodigy", overrides={"ruleset": "self_tuning"}),), 1)
+    assert [plan.ruleset for plan in study_plans(study)] == [Ruleset.SELF_TUNING]
 
 
 def test_the_two_rulesets_never_share_a_section():
