@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import resource
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from ..suite.registry import definition, names
 from ..suite.schema import build
 from .curation.context import make_context
 from .curation.interface import CurationMethod, DynamicMethod, Selection, curate
+from .curation.ledger import Ledger, peak_memory_bytes
 from .curation.selection import Cost, kept_count
 from .own_beton import write_pruned_beton
 from .own_data import OwnData
@@ -64,6 +63,7 @@ class Curated:
             "seconds": cost.wall_seconds if cost else None,
             "cpu_seconds": cost.cpu_seconds if cost else None,
             "spans": dict(cost.span_seconds) if cost else {},
+            "ledger": {name: dict(line) for name, line in cost.ledger.items()} if cost else {},
             "peak_memory_bytes": self.peak_memory_bytes,
             "provenance": dict(self.selection.provenance),
         }
@@ -111,15 +111,17 @@ def curate_own_data(
     _check_memory(data, method, memory_bytes)
     notes: dict[str, np.ndarray] = {}
     clock = Clock()
+    ledger = Ledger(pool, clock.span)
 
     def charge(cost: Cost) -> None:
         clock.charge(Bucket.CURATE, cost.wall_seconds, cost.cpu_seconds, cost.span_seconds)
+        ledger.charge(cost)
 
     with clock.bucket(Bucket.CURATE):
         context = make_context(
             pool,
             np.random.default_rng(seed),
-            span=clock.span,
+            span=ledger.span,
             charge=charge,
             cache=scratch,
             memory_bytes=memory_bytes,
@@ -129,8 +131,8 @@ def curate_own_data(
         selection = curate(made, pool, keep_fraction, context)
     reading = clock.read()
     spans = {name.partition("/")[2]: seconds for name, seconds in reading.span_seconds.items()}
-    selection = replace(selection, cost=Cost(reading.charged_seconds, reading.charged_cpu_seconds, spans))
-    return Curated(data, method, chosen, selection, notes, _reasons(data, selection, notes), _peak_memory_bytes())
+    selection = replace(selection, cost=Cost(reading.charged_seconds, reading.charged_cpu_seconds, spans, ledger.read()))
+    return Curated(data, method, chosen, selection, notes, _reasons(data, selection, notes), peak_memory_bytes())
 
 
 def with_beton(
@@ -138,12 +140,18 @@ def with_beton(
 ) -> Curated:
     """Write what was kept of ``source`` as the FFCV file ``path``; the result with the seconds that this took in the span ``rewrite``."""
     clock = Clock()
-    with clock.bucket(Bucket.CURATE), clock.span("rewrite"):
+    ledger = Ledger(result.data.pool, clock.span)
+    with clock.bucket(Bucket.CURATE), ledger.span("rewrite"):
         write_pruned_beton(result.data, result.selection, source, path, scratch, on_progress)
     spent, before = clock.read(), result.selection.cost or Cost(0.0, 0.0)
     spans = {**before.span_seconds, "rewrite": spent.charged_seconds}
-    cost = Cost(before.wall_seconds + spent.charged_seconds, before.cpu_seconds + spent.charged_cpu_seconds, spans)
-    return replace(result, selection=result.selection.with_cost(cost), peak_memory_bytes=_peak_memory_bytes())
+    cost = Cost(
+        before.wall_seconds + spent.charged_seconds,
+        before.cpu_seconds + spent.charged_cpu_seconds,
+        spans,
+        {**before.ledger, **ledger.read()},
+    )
+    return replace(result, selection=result.selection.with_cost(cost), peak_memory_bytes=peak_memory_bytes())
 
 
 def write_curated(result: Curated, folder: Path) -> list[Path]:
@@ -162,10 +170,6 @@ def write_curated(result: Curated, folder: Path) -> list[Path]:
         pq.write_table(pa.table(columns), part)
     write_json(folder / "summary.json", result.summary())
     return [folder / name for name in ("selection.npz", "ids.npy", "kept.txt", "examples.parquet", "summary.json")]
-
-
-def _peak_memory_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _on_data_alone(method: CurationMethod) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..data_pipelines.curation.context import make_context
 from ..data_pipelines.curation.interface import CurationMethod, DynamicMethod, Pool, Selection, TrainProxy, curate
+from ..data_pipelines.curation.ledger import Ledger
 from ..data_pipelines.curation.selection import Cost as CurationCost
 from .algorithm import Batch
 from .clock import Bucket, Clock, Reading
@@ -43,14 +45,17 @@ class Curated:
             self._selection = Selection.read(kept).checked(self.pool)
             return
 
+        ledger = Ledger(self.pool, clock.span)
+
         def charge(cost: CurationCost) -> None:
             clock.charge(Bucket.CURATE, cost.wall_seconds, cost.cpu_seconds, cost.span_seconds)
+            ledger.charge(cost)
 
         generator = np.random.default_rng(self._seeds["curation"])
         with clock.bucket(Bucket.CURATE):
-            context = make_context(self.pool, generator, span=clock.span, charge=charge, train_proxy=train_proxy)
+            context = make_context(self.pool, generator, span=ledger.span, charge=charge, train_proxy=train_proxy)
             made = curate(self._method, self.pool, self._plan.keep_fraction, context)
-        self._selection = made.with_cost(_curation_cost(clock.read()))
+        self._selection = made.with_cost(replace(_curation_cost(clock.read()), ledger=ledger.read()))
         self._selection.write(kept)
 
     @property

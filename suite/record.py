@@ -29,6 +29,7 @@ __all__ = [
     "Result",
     "Ruleset",
     "Selected",
+    "SpanCost",
     "Status",
     "TimeLedger",
     "WorkloadIdentity",
@@ -124,10 +125,22 @@ class TimeLedger:
 
 
 @dataclass(frozen=True)
+class SpanCost:
+    """What one span of choosing cost. ``read_bytes``: of examples asked of the pool; ``peak_memory_bytes``: of the process by its end."""
+
+    __pydantic_config__: ClassVar = STRICT
+    wall_seconds: float
+    cpu_seconds: float
+    read_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Selected:
     """What curation kept of the pool. ``digest`` is that of ``selection.npz`` beside the record; its cost is already in the ledger.
 
-    ``provenance`` (JSON values): what the method tells of its choice, the measured recall of approximate searches among it.
+    ``provenance`` (JSON values): what the method tells of its choice, the measured recall of approximate searches among it. ``ledger``:
+    the cost of ``embed``, ``cluster``, ``score``, ``dedup`` and ``rewrite``, of those that there were.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -136,6 +149,7 @@ class Selected:
     keep_fraction: float
     digest: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    ledger: Mapping[str, SpanCost] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

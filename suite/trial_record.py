@@ -15,8 +15,21 @@ from .config import Plan
 from .curve import crossings
 from .entry_code import code_digest, copy_code, source_of
 from .evaluate import finite
-from .record import SCHEMA_VERSION, Cost, Entry, Origin, Record, Result, Selected, Status, TimeLedger, WorkloadIdentity, write_record
-from .schema import plain
+from .record import (
+    SCHEMA_VERSION,
+    Cost,
+    Entry,
+    Origin,
+    Record,
+    Result,
+    Selected,
+    SpanCost,
+    Status,
+    TimeLedger,
+    WorkloadIdentity,
+    write_record,
+)
+from .schema import build, plain
 
 if TYPE_CHECKING:
     from .trial import Trial
@@ -147,7 +160,9 @@ def _selected(trial: Trial) -> Selected | None:
     if selection is None:
         return None
     pool = len(trial.inputs.pool)
-    return Selected(pool, len(selection), trial.plan.keep_fraction, selection.digest, dict(selection.provenance))
+    lines = {} if selection.cost is None else selection.cost.ledger
+    ledger = {name: build(SpanCost, line, f"span {name}") for name, line in lines.items()}
+    return Selected(pool, len(selection), trial.plan.keep_fraction, selection.digest, dict(selection.provenance), ledger)
 
 
 def _cost(trial: Trial) -> Cost | None:

@@ -53,6 +53,7 @@ class Pool:
         self._ids, self._arrays, self._label = own, dict(arrays), label
         self._facts, self._data_digest, self._labels_open = dict(facts or {}), data_digest, True
         self._gathered: dict[str, np.ndarray] = {}
+        self._read = [0]  # shared by all views of this pool
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -61,6 +62,11 @@ class Pool:
     def ids(self) -> Ids:
         """Original ids, int64 ``[n]``, strictly increasing, read-only."""
         return self._ids
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes of examples that this pool and its views have handed out so far; what is kept for the next call counts once."""
+        return self._read[0]
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -99,7 +105,9 @@ class Pool:
     def rows(self, name: str, positions: np.ndarray | slice) -> np.ndarray:
         """Some rows of an input, by position in the pool (0 to n-1): for work in pieces, where :meth:`field` would not fit in memory."""
         picked = self._ids[positions] if isinstance(positions, slice) else self._ids[self._checked(positions)]
-        return np.asarray(self._arrays[self._known(name)][picked])
+        rows = np.asarray(self._arrays[self._known(name)][picked])
+        self._read[0] += rows.nbytes
+        return rows
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
         """Where original ids lie in the pool, int64; ``UserError`` names the first id that is not in it."""
@@ -147,5 +155,6 @@ class Pool:
             whole = len(array) == len(self)
             rows = array.view() if whole else np.asarray(array[self._ids])
             rows.setflags(write=False)
+            self._read[0] += rows.nbytes
             self._gathered[name] = rows
         return self._gathered[name]

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, final
@@ -39,11 +39,15 @@ def kept_count(n: int, keep_fraction: float) -> int:
 
 @dataclass(frozen=True)
 class Cost:
-    """What an artefact took to make: wall and CPU seconds in all, wall seconds per span. Charged again wherever it is re-used."""
+    """What an artefact took to make: wall and CPU seconds in all, wall seconds per span. Charged again wherever it is re-used.
+
+    ``ledger``: what was measured of each span (:class:`~.ledger.Ledger`), where it was.
+    """
 
     wall_seconds: float
     cpu_seconds: float
     span_seconds: Mapping[str, float] = field(default_factory=dict)
+    ledger: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @final
@@ -151,7 +155,7 @@ class Selection:
             "pool_digest": self.pool_digest,
             "keep_fraction": self.keep_fraction,
             "provenance": dict(self.provenance),
-            "cost": None if self.cost is None else vars(self.cost) | {"span_seconds": dict(self.cost.span_seconds)},
+            "cost": None if self.cost is None else asdict(self.cost),
         }
         arrays = {"ids": self.ids, "header": np.frombuffer(json.dumps(header, sort_keys=True, allow_nan=False).encode(), dtype=np.uint8)}
         for name in ("counts", "weights"):
