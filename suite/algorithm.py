@@ -10,12 +10,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Need", "ParameterKind", "Problem", "StepReport", "TrainingAlgorithm", "mean_loss", "parameter_kinds"]
+if TYPE_CHECKING:
+    from torch.distributed import GradBucket  # type: ignore[attr-defined]
+
+__all__ = [
+    "Batch",
+    "CommunicationHook",
+    "Need",
+    "ParameterKind",
+    "Problem",
+    "StepReport",
+    "TrainingAlgorithm",
+    "mean_loss",
+    "parameter_kinds",
+]
 
 
 class Need(StrEnum):
@@ -62,6 +75,10 @@ class Batch:
         return len(self.ids)
 
 
+CommunicationHook = Callable[["GradBucket"], tuple[torch.futures.Future[Tensor], int]]
+"""Takes this process' gradients of some parameters; gives, later, those to use in all processes, and how many bytes it handed on."""
+
+
 @dataclass(frozen=True)
 class StepReport:
     """What one step tells the harness.
@@ -86,6 +103,8 @@ class Problem:
     ``next_batch()`` draws a further batch inside a step; it is charged and counted like any other. ``dummy_batch`` has the
     shapes and value ranges of a real batch but labels that do not belong to their inputs: for compiling and warming up.
     ``batch_size`` is the workload's suggestion; ``step_count`` the number of steps that the budget holds at that size.
+    ``communicate``: None on one process; on several, each of which has an equal share of every batch, it takes the hook that is to
+    replace the plain averaging of gradients. Batch sizes are those of all shares together.
     """
 
     losses: Callable[[Batch], Tensor]
@@ -99,6 +118,7 @@ class Problem:
     batch_size: int
     step_count: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    communicate: Callable[[CommunicationHook], None] | None = None
 
 
 class TrainingAlgorithm(ABC):

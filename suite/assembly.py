@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from ..data_pipelines.threads import set_threads
 from . import machine
 from .algorithm import Batch, Problem, TrainingAlgorithm, parameter_kinds
 from .config import Plan, instantiate
+from .errors import ConfigError
 from .flops import StepFlops, count_step_flops, dummy_batch
 from .inputs import Inputs
 
@@ -30,9 +32,10 @@ class Assembly:
         from lightning_fabric import Fabric
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every precision on stderr
-        self.threads = set_threads(plan.threads or machine.cpu_count())
+        self.threads = set_threads(plan.threads or max(1, machine.cpu_count() // plan.processes))
         self.plan, self.inputs, self.seeds = plan, inputs, seeds
-        self.fabric = Fabric(accelerator="auto", devices=1, precision=plan.workload.precision)  # type: ignore[arg-type]
+        accelerator = "auto" if plan.processes == 1 else "cpu"
+        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=plan.workload.precision)  # type: ignore[arg-type]
         self.device = self.fabric.device
         self.counted: dict[int, StepFlops] = {}
 
@@ -50,7 +53,10 @@ class Assembly:
         workload = self.plan.workload
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = self.inputs.task.build_model(workload.model, self.inputs.dataset.facts)
+            try:
+                model = self.inputs.task.build_model(workload.model, self.inputs.dataset.facts)
+            except (KeyError, TypeError) as problem:
+                raise self._unfit("cannot build its model from the options and the facts of", problem) from problem
         if workload.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.to(self.device)
@@ -111,5 +117,22 @@ class Assembly:
                     twin, next_batch=lambda: dummy, dummy=dummy, progress=lambda: 0.5, seed=seed, horizon_examples=100 * size
                 )
 
-            self.counted[size] = count_step_flops(self.algorithm(), model, problem, dummy)
+            try:
+                self.counted[size] = count_step_flops(self.algorithm(), model, problem, dummy)
+            except Exception:
+                self._check_task(model, dummy)
+                raise
         return self.counted[size]
+
+    def _check_task(self, model: nn.Module, dummy: Batch) -> None:
+        """``ConfigError`` when the loss alone fails on a batch: then the data do not fit the task, whatever the algorithm does."""
+        with torch.random.fork_rng(devices=[]):
+            try:
+                self.losses(copy.deepcopy(model))(dummy)
+            except (RuntimeError, ValueError, LookupError, TypeError) as problem:
+                raise self._unfit("cannot take", problem) from problem
+
+    def _unfit(self, what: str, problem: Exception) -> ConfigError:
+        workload = self.plan.workload
+        reason = f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+        return ConfigError(f"workload {workload.name}: task {workload.task!r} {what} data of {workload.data.source}: {reason}")

@@ -20,12 +20,17 @@ __all__ = ["RunningTrial"]
 
 @final
 class RunningTrial:
-    """The folder ``<home>/running/<digest>``: locked while the trial runs, gone when its record is written."""
+    """The folder ``<home>/running/<digest>``: locked while the trial runs, gone when its record is written.
 
-    def __init__(self, home: Path, trial_digest: str) -> None:
+    ``lock`` False is for the further processes of the trial that holds the lock.
+    """
+
+    def __init__(self, home: Path, trial_digest: str, *, lock: bool = True) -> None:
         self.folder = home / "running" / trial_digest[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = (self.folder / "lock").open("w")
+        if not lock:
+            return
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

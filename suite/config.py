@@ -78,8 +78,9 @@ class Plan:
     """All that determines a trial. Two trials with equal plans on one numerics key have bit-identical curves.
 
     ``horizon`` multiplies the workload's budget: it is what the algorithm's schedule stretches over. ``loader`` is ``auto``
-    (FFCV where it imports), ``ffcv`` or ``torch``; ``workers`` its threads, ``threads`` torch's (None: all CPUs). ``defaults`` are the
-    hyperparameters that the algorithm is defined with. What a ruleset changes, :func:`under` has changed.
+    (FFCV where it imports), ``ffcv`` or ``torch``; ``workers`` its threads, ``threads`` torch's in each process (None: all CPUs
+    together). ``processes`` share every batch. ``defaults`` are the hyperparameters that the algorithm is defined with. What a ruleset
+    changes, :func:`under` has changed.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -93,6 +94,7 @@ class Plan:
     loader: Literal["auto", "ffcv", "torch"] = "auto"
     workers: int = 1
     threads: int | None = None
+    processes: int = 1
     ruleset: Ruleset = Ruleset.EXTERNAL_TUNING
     defaults: Mapping[str, Any] | None = None
 
@@ -102,7 +104,14 @@ class Plan:
         value = plain(self)
         for name in ("study", "ruleset", "defaults"):
             del value[name]
+        if self.processes == 1:
+            del value["processes"]  # nothing depends on it, and earlier trials keep their names
         return object_digest(value)
+
+    @property
+    def provides(self) -> tuple[str, ...]:
+        """Needs that not the workload meets but the way in which it is run."""
+        return ("two_processes",) if self.processes > 1 else ()
 
     @property
     def at_defaults(self) -> bool | None:
@@ -130,12 +139,25 @@ class Plan:
             ("horizon", self.horizon > 0, "more than 0"),
             ("seed", self.seed >= 0, "0 or more"),
             ("workers", self.workers >= 1, "at least 1"),
+            ("processes", self.processes >= 1, "at least 1"),
         ):
             if not ok:
                 raise ConfigError(f"{name}: expected {expected}, given {getattr(self, name)!r}")
         if self.curation.name == "all" and self.keep_fraction < 1:
             raise ConfigError("curation 'all' keeps everything; to keep a fraction name a method: curation=random keep_fraction=0.5")
+        if self.processes > 1:
+            self._check_shares()
         return self
+
+    def _check_shares(self) -> None:
+        """``ConfigError`` when several processes cannot run what the plan says."""
+        size = self.algorithm.batch_size or self.workload.batch_size
+        if size % self.processes:
+            raise ConfigError(f"processes: expected a divisor of the batch size {size}, given {self.processes}")
+        if self.curation.kind == "dynamic":
+            raise ConfigError(f"processes: curation method {self.curation.name!r} decides while it trains and runs on one process")
+        if any(target.startswith(ENTRY_PACKAGE) for target in (self.algorithm.target, self.curation.target)):
+            raise ConfigError("processes: the code of an entry runs on one process")
 
 
 _GROUP_TYPES: Mapping[str, type] = {"workload": Workload, "algorithm": AlgorithmDefinition, "curation": CurationDefinition}
@@ -248,7 +270,8 @@ def split_overrides(overrides: Sequence[str]) -> list[str]:
         for section in ("hyperparameters", "options") if group != "workload" else ():
             for key in definition(group, name).get(section) or {}:
                 homes.setdefault(key, f"{group}.{section}.{key}")
-    top = {"workload", "algorithm", "curation", "keep_fraction", "seed", "horizon", "study", "loader", "workers", "threads", "ruleset"}
+    top = {"workload", "algorithm", "curation", "keep_fraction", "seed", "horizon", "study", "loader", "workers", "threads"}
+    top |= {"processes", "ruleset"}
     full = []
     for item in overrides:
         key, _, value = item.partition("=")

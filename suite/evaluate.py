@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -60,9 +60,9 @@ class Evaluator:
         Where copies of training examples are known in the test split, quality and measures without them are added as ``cleaned_…``.
         """
         task, options, facts = self._inputs.task, self._inputs.workload.loss, self._inputs.dataset.facts
-        metric, others = task.metric(facts).to(self._device), dict[str, float]()
+        metric, others = self._metric(), dict[str, float]()
         copies = self._inputs.known_copies if examples is self._inputs.test else np.empty(0, np.int64)
-        cleaned = task.metric(facts).to(self._device) if copies.size else None
+        cleaned = self._metric() if copies.size else None
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         with torch.inference_mode():
             for batch, is_copy in self._parts(examples, copies):
@@ -87,6 +87,13 @@ class Evaluator:
         """Close the loaders."""
         for loader in self._loaders.values():
             loader.close()
+
+    def _metric(self) -> Any:
+        """A fresh metric of the task that asks no other process: one alone measures."""
+        metric = self._inputs.task.metric(self._inputs.dataset.facts).to(self._device)
+        for part in metric.modules():
+            part.distributed_available_fn = lambda: False
+        return metric
 
     def _batches(self, examples: Examples) -> Iterator[Batch]:
         for chunk in self._loader(examples).serve(examples.ids, 0):

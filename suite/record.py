@@ -154,7 +154,10 @@ class Selected:
 
 @dataclass(frozen=True)
 class Cost:
-    """Costs that are no curve. FLOPs are counted in a dry run outside the clock; a byte count is a peak in this process."""
+    """Costs that are no curve. FLOPs are counted in a dry run outside the clock; a memory count is a peak in this process.
+
+    ``sent_bytes``: what each of several processes handed on for averaging gradients, over the whole trial.
+    """
 
     __pydantic_config__: ClassVar = STRICT
     parameters: int
@@ -163,6 +166,7 @@ class Cost:
     peak_memory_bytes: int | None = None
     data_bytes: int | None = None
     optimizer_state_bytes: int | None = None
+    sent_bytes: int | None = None
 
 
 @dataclass(frozen=True)

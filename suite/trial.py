@@ -33,6 +33,7 @@ from .clock import Bucket, Clock
 from .config import Plan
 from .curated import Curated
 from .curve import CurvePoint, crossings
+from .distributed import Processes, launch
 from .errors import NeedsUnmet, TimetrialError
 from .evaluate import Evaluator, finite
 from .flops import StepFlops
@@ -44,7 +45,7 @@ from .seeds import derive_seeds
 from .trial_record import write_trial
 from .workload import TargetStatus
 
-__all__ = ["Trial", "run_trial"]
+__all__ = ["Trial", "follow_trial", "run_trial"]
 
 SMOKE_STEPS = 3
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -58,6 +59,7 @@ class _Progress:
     steps: int = 0
     flops: float = 0.0
     gradient_depth: int = 0
+    sent_bytes: int = 0
     batch_size: int = 0
     train_loss: float | None = None
     test_at_hit: float | None = None
@@ -95,6 +97,15 @@ def run_trial(
         running.close(remove=finished)
 
 
+def follow_trial(plan: Plan, home: Path, processes: Processes, *, smoke: bool = False) -> None:
+    """Take part, as one of the further processes, in a trial that the first process runs and records."""
+    running = RunningTrial(home, plan.digest, lock=False)
+    try:
+        Trial(plan, home, running, None, Clock(), None, smoke, time.perf_counter(), processes).follow()
+    finally:
+        running.close(remove=False)
+
+
 @final
 class Trial:
     """The parts of one trial, put together once. Use :func:`run_trial`."""
@@ -109,6 +120,7 @@ class Trial:
         on_point: Callable[[Plan, CurvePoint], None] | None,
         smoke: bool,
         started: float,
+        processes: Processes | None = None,
     ) -> None:
         self.plan, self.home, self.running, self.clock = plan, home, running, clock
         self.on_point, self.smoke, self.started = on_point, smoke, started
@@ -117,7 +129,7 @@ class Trial:
         self.progress = _Progress()
         self.resumed_count = 0
         self.earlier_seconds = 0.0
-        self.stop_requested = False
+        self.stop_requested = self.interrupted = False
         self.reason: str | None = None
         self.loader_name: str | None = None
         with clock.bucket(Bucket.PREPARE):
@@ -129,6 +141,7 @@ class Trial:
             self.curated = Curated(plan, self.inputs, self.seeds)
             if self.assembly.device.type == "cuda":
                 clock.synchronize_with(lambda: torch.cuda.synchronize(self.assembly.device))
+            self.processes = processes or launch(plan, home, smoke=smoke)
 
     # ---------------------------------------------------------------- the run
 
@@ -140,12 +153,21 @@ class Trial:
         finally:
             self._close()
 
+    def follow(self) -> None:
+        """Everything but the record; raises what goes wrong, which the first process notices."""
+        try:
+            self.begin()
+            self._train()
+        finally:
+            self._close()
+
     def begin(self) -> None:
         """Everything before the first step: take up a checkpoint if there is one, curate, build, set the algorithm up."""
-        self.payload = self.running.load()
-        if self.payload is None:
+        self.payload = self.processes.told(self.running.load)
+        if self.payload is None and self.processes.first:
             self.running.discard()
-        self.curated.select(self.clock, self.running.folder / "selection.npz", ProxyTrainer(self.assembly))
+        kept = self.running.folder / "selection.npz"
+        self.processes.in_turn(lambda: self.curated.select(self.clock, kept, ProxyTrainer(self.assembly)))
         self._build()
 
     def _run_parts(self) -> Status:
@@ -168,7 +190,7 @@ class Trial:
             boundary = self.allowance.boundary((progress.examples // every + 1) * every)
             with self.clock.bucket(Bucket.TRAIN):
                 report = self._steps_until(boundary)
-                progress.train_loss = float(report.loss) if report is not None else progress.train_loss
+                progress.train_loss = self.processes.mean(float(report.loss)) if report is not None else progress.train_loss
             if self.stop_requested and progress.examples < boundary:
                 break
             if progress.train_loss is None or not math.isfinite(progress.train_loss) or not self._evaluate():
@@ -188,10 +210,10 @@ class Trial:
         """Train until ``examples`` are seen, the charged budget is spent, or somebody asks to stop: the hot loop."""
         progress, algorithm, state, batcher = self.progress, self.algorithm, self.state, self.batcher
         self.allowance.watch(self.clock.read())
-        dynamic, report = self.curated.dynamic, None
+        dynamic, share, agreed, report = self.curated.dynamic, self.processes.share, self.processes.agreed, None
         limit = progress.steps + SMOKE_STEPS if self.smoke else math.inf
         while progress.examples < examples and progress.steps < limit and not self.stop_requested:
-            batch = batcher.next(progress.batch_size) if dynamic is None else self._chosen_batch(dynamic)
+            batch = share(batcher.next(progress.batch_size)) if dynamic is None else self._chosen_batch(dynamic)
             report = algorithm.step(state, batch)
             progress.steps += 1
             progress.gradient_depth += 1
@@ -201,7 +223,8 @@ class Trial:
                 progress.batch_size = min(max(1, report.next_batch_size), len(self.inputs.pool))
             if dynamic is not None:
                 self._observe(batch, report)
-            if self.allowance.spent(progress):
+            self.stop_requested, spent = agreed(self.interrupted, self.allowance.spent(progress))
+            if spent:
                 break
         return report
 
@@ -233,15 +256,15 @@ class Trial:
         progress, workload = self.progress, self.plan.workload
         with self.clock.bucket(Bucket.TRAIN):
             weights = self.algorithm.weights_for_evaluation(self.state) if progress.steps else None
-        cost = self.clock.read()
+        cost = self.processes.told(self.clock.read)
         with self.clock.bucket(Bucket.EVALUATE):
             self.evaluator.load(self.model, weights)
-            measured = self.evaluator.measure(self.inputs.validation)
+            measured = self.processes.told(lambda: self.evaluator.measure(self.inputs.validation))
             if not (math.isfinite(measured.loss) and math.isfinite(measured.quality)):
                 return False
             reached = [workload.metric.reached(point.quality, workload.ladder.main) for point in progress.curve]
             if workload.metric.reached(measured.quality, workload.ladder.main) and not (reached and reached[-1]):
-                on_test = self.evaluator.measure(self.inputs.test)
+                on_test = self.processes.told(lambda: self.evaluator.measure(self.inputs.test))
                 progress.test_at_hit, progress.test_measures_at_hit = on_test.quality, finite(on_test.others)
         point = CurvePoint(
             progress.examples,
@@ -276,7 +299,7 @@ class Trial:
 
     def _check_needs(self) -> None:
         for kind, chosen in (("algorithm", self.plan.algorithm), ("curation method", self.plan.curation)):
-            unmet = sorted(set(chosen.needs) - set(self.plan.workload.provides))
+            unmet = sorted(set(chosen.needs) - {*self.plan.workload.provides, *self.plan.provides})
             if unmet:
                 provides = ", ".join(self.plan.workload.provides) or "nothing"
                 workload = self.plan.workload.name
@@ -297,13 +320,14 @@ class Trial:
             self.allowance = Allowance(plan.workload.budget, plan.horizon, size, assembly.step_flops(model, size).total)
             self.problem = assembly.problem(
                 model,
-                next_batch=lambda: self.batcher.next(self.progress.batch_size),
+                next_batch=lambda: self.processes.share(self.batcher.next(self.progress.batch_size)),
                 dummy=assembly.dummy_batch(size),
                 progress=lambda: self.allowance.fraction(self.progress),
                 seed=self.seeds["algorithm"],
                 horizon_examples=self.allowance.examples,
             )
             torch.manual_seed(self.seeds["framework"])
+            self.problem = self.processes.parallel(model, self.problem)
         with self.clock.bucket(Bucket.SETUP):
             self.state = self.algorithm.setup(model, self.problem)
         if self.payload is not None:
@@ -326,12 +350,13 @@ class Trial:
             algorithm = self.algorithm.state_dict(self.state)
         with self.clock.bucket(Bucket.LOG):
             progress = self.progress
+            progress.sent_bytes = self.processes.sent_bytes
             payload: dict[str, Any] = {
                 "model": self.model.state_dict(),
                 "algorithm": algorithm,
                 "batcher": self.batcher.state_dict(),
                 "curated": self.curated.state_dict(),
-                "random": torch.get_rng_state(),
+                "random": self.processes.random_state(),
                 "generator": self.problem.generator.get_state(),
                 "progress": {k: v for k, v in vars(progress).items() if k != "curve"},
                 "curve": [plain(point) for point in progress.curve],
@@ -341,20 +366,22 @@ class Trial:
             }
             if self.assembly.device.type == "cuda":
                 payload["cuda_random"] = torch.cuda.get_rng_state(self.assembly.device)
-            self.running.save(payload)
+            if self.processes.first:
+                self.running.save(payload)
 
     def _restore(self, payload: dict[str, Any]) -> None:
         self.model.load_state_dict(payload["model"])
         self.algorithm.load_state_dict(self.state, payload["algorithm"])
         self.batcher.load_state_dict(payload["batcher"])
         self.curated.load_state_dict(payload["curated"])
-        torch.set_rng_state(payload["random"])
+        self.processes.set_random_state(payload["random"])
         self.problem.generator.set_state(payload["generator"])
         if self.assembly.device.type == "cuda":
             torch.cuda.set_rng_state(payload["cuda_random"], self.assembly.device)
         for name, value in payload["progress"].items():
             setattr(self.progress, name, value)
         self.progress.curve = [CurvePoint(**point) for point in payload["curve"]]
+        self.processes.sent_bytes = self.progress.sent_bytes
         self.resumed_count = payload["resumed_count"] + 1
         self.earlier_seconds = payload["outer_seconds"]
         self.clock.load_state_dict(payload["clock"])
@@ -364,9 +391,9 @@ class Trial:
         """The first Ctrl-C asks the loop to stop between two steps; a second one raises ``KeyboardInterrupt`` at once."""
 
         def request(signum: int, frame: object) -> None:
-            if self.stop_requested:
+            if self.interrupted:
                 raise KeyboardInterrupt
-            self.stop_requested = True
+            self.interrupted = True
 
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -381,6 +408,7 @@ class Trial:
         for part in ("batcher", "evaluator"):
             if hasattr(self, part):
                 getattr(self, part).close()
+        self.processes.close()
 
 
 def _without_folders(problem: Exception) -> str:

@@ -72,7 +72,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         numerics_key=machine.numerics_key(),
         machine={**machine.fingerprint(), "load_at_start": trial.load_at_start, "load_at_end": machine.load()},
         software={**machine.software_versions(), "git": machine.git_state()},
-        loader={"kind": trial.loader_name, "workers": plan.workers, **trial.assembly.threads},
+        loader={"kind": trial.loader_name, "workers": plan.workers, "processes": plan.processes, **trial.assembly.threads},
         data_digests={"dataset": trial.inputs.dataset.digest, "pool": trial.curated.pool.digest},
         started_at=trial.started_at.isoformat(timespec="milliseconds"),
         ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -176,4 +176,5 @@ def _cost(trial: Trial) -> Cost | None:
         update_flops_per_step=None if flops is None else flops.update,
         peak_memory_bytes=machine.peak_memory_bytes(),
         data_bytes=sum(field.values.nbytes for field in trial.inputs.pool.split.fields.values()),
+        sent_bytes=trial.processes.sent_bytes if trial.processes.count > 1 else None,
     )
