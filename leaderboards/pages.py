@@ -30,6 +30,7 @@ from .plot import Plot, lines_plot
 from .prediction import horizon_of, predictions
 from .render import csv_text, json_text, markdown, notes
 from .scores import MISS_MULTIPLE
+from .sensitivity import Scatter, sensitivity
 from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, median
 from .tracks import USES, FrontBoard, State, amortised, front_boards, states
 from .tuning import tuned
@@ -58,6 +59,7 @@ class _Ledger:
     row: Row
     seconds: Mapping[str, float]
     records: tuple[Record, ...]
+    sensitivity: tuple[Scatter, ...]
 
 
 def write_site(
@@ -224,7 +226,8 @@ def _ledgers(board: Board, records: Mapping[str, Record]) -> dict[str, list[_Led
         for row in section.rows:
             mine = tuple(records[i] for i in row.record_ids)
             seconds = {b: float(np.median([r.time.wall_seconds.get(b, 0.0) for r in mine])) for b in _BUCKETS}
-            found[row.entry].append(_Ledger(section, row, {b: s for b, s in seconds.items() if s > 0}, mine))
+            spent = {b: s for b, s in seconds.items() if s > 0}
+            found[row.entry].append(_Ledger(section, row, spent, mine, sensitivity(section, row.entry, records.values())))
     return found
 
 

@@ -15,7 +15,7 @@ from . import formats
 from .boards import Section
 from .statistics import MINIMUM_N, median
 
-__all__ = ["Plot", "Series", "Tick", "curves_plot", "lines_plot", "trials_plot"]
+__all__ = ["Plot", "Series", "Tick", "axis", "curves_plot", "lines_plot", "trials_plot"]
 
 GRID = 60
 """Points of a drawn curve; a line of 60 points is smooth at any screen width."""
@@ -118,6 +118,15 @@ def lines_plot(
             for i, (label, line) in enumerate(lines.items())
         ),
     )
+
+
+def axis(values: Sequence[float], label: Callable[[float], str] | None = None) -> tuple[list[float], tuple[Tick, ...]]:
+    """Values as percent of an axis that holds them with some air, and its ticks at round values."""
+    low, high = min(values), max(values)
+    air = 0.06 * ((high - low) or abs(high) or 1.0)
+    low, high = low - air, high + air
+    ticks = tuple(Tick(100 * (v - low) / (high - low), (label or "{:g}".format)(v)) for v in _nice(low, high))
+    return [100 * (v - low) / (high - low) for v in values], ticks
 
 
 @dataclass(frozen=True)
