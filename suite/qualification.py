@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from types import FrameType
 from typing import Any
 
 from ..data_pipelines.threads import prepare_environment
@@ -27,6 +30,10 @@ START_SECONDS = 6.0
 """Of a process before its trial begins, as a guess: imports."""
 _TRAINED = (Status.HIT, Status.MISSED, Status.DIVERGED)
 _RULES = {Ending.TIMED_OUT: "time_limit", Ending.OUT_OF_MEMORY: "memory_limit", Ending.CRASHED: "runs"}
+
+
+class RuleBroken(Exception):
+    """What a trial of an entry was ended for, as ``rule: what it did``. Not the harness' own errors: it is recorded as a failure."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +159,20 @@ def answer(request: Mapping[str, Any]) -> dict[str, str]:
 
     if request["network"]:
         refuse_network()
-    plan = read_entry(Path(request["folder"])).plan(request["workload"], request["seed"], request["study"], request["point"])
-    record, _ = run_trial(plan, Path(request["home"]), smoke=request["smoke"])
+    folder = Path(request["folder"])
+    plan = read_entry(folder).plan(request["workload"], request["seed"], request["study"], request["point"])
+    record, _ = run_trial(plan, Path(request["home"]), smoke=request["smoke"], on_point=lambda plan, point: _refuse_threads(folder))
     return {"record_id": record.record_id}
+
+
+def _refuse_threads(folder: Path) -> None:
+    """``RuleBroken`` when a thread other than this one is in code below ``folder``: it would work while an evaluation is free."""
+    for thread, top in sys._current_frames().items():
+        frame: FrameType | None = top
+        while frame is not None and thread != threading.get_ident():
+            if Path(frame.f_code.co_filename).is_relative_to(folder):
+                raise RuleBroken(f"no_thread_left: a thread runs {frame.f_code.co_name} during an evaluation")
+            frame = frame.f_back
 
 
 def _limit(plan: Plan) -> float:
@@ -170,5 +188,6 @@ def _trial(folder: Path) -> EntryTrial:
     if record.status is Status.FAILED and reason is not None and not reason.startswith(tuple(f"{rule}: " for rule in _RULES.values())):
         *_, last = reason.strip().splitlines()  # a traceback that the trial recorded
         memory = any(word in last for word in MEMORY_WORDS)
-        reason = f"{_RULES[Ending.OUT_OF_MEMORY if memory else Ending.CRASHED]}: {last}"
+        _, named, said = last.partition(f"{RuleBroken.__name__}: ")
+        reason = said if named else f"{_RULES[Ending.OUT_OF_MEMORY if memory else Ending.CRASHED]}: {last}"
     return EntryTrial(record.status, reason, folder)

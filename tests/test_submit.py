@@ -12,12 +12,15 @@ import yaml
 from timetrial.suite import qualification
 from timetrial.suite.cli import main
 from timetrial.suite.entry import read_entry
+from timetrial.suite.files import file_digest
 from timetrial.suite.protocol import protocol, protocol_round
 from timetrial.suite.qualification import run_entry_trial, unmet
-from timetrial.suite.record import Ruleset, Status, read_record
+from timetrial.suite.record import Ruleset, Status, read_record, write_record
 from timetrial.suite.registry import names
 from timetrial.suite.tuning import best_trial
 from timetrial.suite.verify import verify_folder
+
+from .synthetic_records import trial, workload
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.timeout(180)
@@ -154,23 +157,34 @@ def test_a_broken_rule_is_refused_before_any_training(example, home, capsys):
 
 @pytest.mark.parametrize(
     ("action", "rule"),
-    [("while True: pass", "time_limit"), ("import os; os._exit(3)", "runs"), ("[torch.ones(2**24) for _ in range(10**6)]", "memory_limit")],
+    [
+        ("while True: pass", "time_limit"),
+        ("import os; os._exit(3)", "runs"),
+        ("import no_such_module_anywhere", "runs"),
+        ("[torch.ones(2**24) for _ in range(10**6)]", "memory_limit"),
+        ("kept = [bytearray(2**24) for _ in range(10**6)]", "memory_limit"),
+        ("import threading; threading.Thread(target=lambda: threading.Event().wait(), daemon=True).start()", "no_thread_left"),
+    ],
 )
 def test_what_starts_late_fails_its_trial_with_the_rule_and_nothing_else(example, home, monkeypatch, action, rule):
     """After more steps than the contract suite takes: the host goes on, the record says which rule, other records stay."""
+    other, points = trial(workload(), record_id="other")
+    write_record(home / "records" / "other", other, points, "")
+    before = {path: file_digest(path) for path in (home / "records").rglob("*") if path.is_file()}
     monkeypatch.setattr(qualification, "EVALUATION_FACTOR", 0.0)
-    monkeypatch.setattr(qualification, "SLACK_SECONDS", 12.0)
+    monkeypatch.setattr(qualification, "SLACK_SECONDS", 12.0 if rule == "time_limit" else 60.0)
     edited(
         example,
         "        problem, losses =",
         f"        if state['problem'].progress() > 0.5:\n            {action}\n        problem, losses =",
     )
     entry = read_entry(example).snapshot(home)
-    trial = run_entry_trial(entry, "digits_mlp", 0, home, memory_bytes=2**31)
-    assert trial.status is Status.FAILED and trial.reason is not None and trial.reason.startswith(f"{rule}: ")
-    ((record, _),) = records(home)
+    ran = run_entry_trial(entry, "digits_mlp", 0, home, memory_bytes=2**31)
+    assert ran.status is Status.FAILED and ran.reason is not None and ran.reason.startswith(f"{rule}: "), ran.reason
+    assert {path: file_digest(path) for path in before} == before
+    record, _ = read_record(ran.folder)
     assert record.status is Status.FAILED and record.entry.source_digest == entry.digest and record.status_reason
-    assert all(check.passed for check in verify_folder(trial.folder) if check.name != "seeds")
+    assert all(check.passed for check in verify_folder(ran.folder) if check.name != "seeds")
 
 
 def test_check_prints_violations_and_runs_a_smoke_trial(example, home, capsys):
