@@ -14,22 +14,24 @@ BLANK = 0
 
 
 class Subsampling(nn.Module):
-    """Standardise, mask while training, and turn 160 frames of 40 bands into 80 vectors by two convolutions."""
+    """Standardise, mask while training, and turn 160 frames of 40 bands into 80 vectors by two convolutions; into half as many with
+    a ``stride`` of the second one over time of 2."""
 
-    def __init__(self, facts, channels, width, masked_frames, masked_bands):
+    def __init__(self, facts, channels, width, masked_frames, masked_bands, bands=40, stride=1):
         super().__init__()
         self.mean, self.std = facts["mean"], facts["std"]
         self.masked = (masked_frames, masked_bands)
         self.conv1 = nn.Conv2d(1, channels, 3, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride=(1, 2), padding=1)
-        self.out = nn.Linear(channels * 10, width)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=(stride, 2), padding=1)
+        self.out = nn.Linear(channels * bands // 4, width)
 
     def forward(self, spectrogram):  # uint8 [B, 160, 40] -> [B, 80, W], and how many of the 80 are heard: int [B]
         x = (spectrogram.float() - self.mean) / self.std * (spectrogram > 0)
         if self.training:
             x = x * ~hidden(x, 1, self.masked[0]) * ~hidden(x, 2, self.masked[1])
         x = self.conv2(self.conv1(x[:, None]).relu()).relu()  # [B, C, 80, 10]
-        return self.out(x.transpose(1, 2).flatten(2)), (heard_frames(spectrogram) + 1) // 2
+        step = 2 * self.conv2.stride[0]
+        return self.out(x.transpose(1, 2).flatten(2)), (heard_frames(spectrogram) + step - 1) // step
 
 
 def hidden(x, dim, longest):
@@ -49,9 +51,12 @@ def heard_frames(spectrogram):
 
 
 def losses(outputs, batch, options):
-    """Nats per string; strings that do not fit their sound count 0 (no real one is such)."""
+    return string_losses(outputs, batch["digits"].long())
+
+
+def string_losses(outputs, targets):
+    """Nats per string [B] of symbols [B, L], zeros after the last; strings that do not fit their sound count 0 (no real one is such)."""
     logits, lengths = outputs  # [B, T, 11], [B]
-    targets = batch["digits"].long()
     log_shares = logits.float().log_softmax(dim=-1).transpose(0, 1)  # [T, B, 11]
     return ctc_loss(log_shares, targets, lengths, (targets > 0).sum(dim=1), BLANK, reduction="none", zero_infinity=True)
 

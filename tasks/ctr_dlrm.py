@@ -38,8 +38,8 @@ class Dlrm(nn.Module):
         self.register_buffer("offsets", torch.tensor([0, *sizes[:-1]]).cumsum(0), persistent=False)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
-        self.bottom = mlp([2 * waves * len(mean), *bottom, width], activation) if mean else None
-        self.frequencies = nn.Parameter(wave_scale * torch.randn(len(mean), waves))
+        self.bottom = mlp([(2 * waves or 1) * len(mean), *bottom, width], activation) if mean else None
+        self.frequencies = nn.Parameter(wave_scale * torch.randn(len(mean), waves)) if waves else None  # without: the numbers themselves
         vectors = len(sizes) + bool(mean)
         self.register_buffer("pairs", torch.triu_indices(vectors, vectors, 1), persistent=False)
         self.top = mlp([self.pairs.shape[1] + vectors * width, *top], activation, dropout)
@@ -47,6 +47,8 @@ class Dlrm(nn.Module):
 
     def periodic(self, numbers):  # [B, N] -> [B, N * 2 * waves]
         scaled = torch.asinh((numbers - self.mean) / self.std)  # long tails drawn in
+        if self.frequencies is None:
+            return scaled
         angles = 2 * math.pi * scaled[:, :, None] * self.frequencies
         return torch.cat((angles.sin(), angles.cos()), dim=2).flatten(1)
 

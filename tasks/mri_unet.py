@@ -29,8 +29,9 @@ def forward(model, batch):
     return seen + model((seen - model.mean) / model.std).float() * model.std
 
 
-def whole(batch):  # uint8 [B, 64, 64] -> [B, 1, 64, 64], 0 to 1
-    return batch["image"][:, None].float() / 255
+def whole(batch):  # uint8 or, from 0 to 1, float16 [B, 64, 64] -> [B, 1, 64, 64], 0 to 1
+    image = batch["image"][:, None].float()
+    return image if batch["image"].is_floating_point() else image / 255
 
 
 def losses(restored, batch, options):
@@ -43,7 +44,7 @@ def metric(facts):
 
     return MetricCollection(
         {
-            "ssim": StructuralSimilarityIndexMeasure(data_range=1.0),
+            "ssim": StructuralSimilarityIndexMeasure(data_range=1.0, **facts.get("ssim", {})),
             "psnr": PeakSignalNoiseRatio(data_range=1.0, dim=(1, 2, 3), reduction="elementwise_mean"),
         }
     )

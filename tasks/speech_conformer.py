@@ -56,9 +56,9 @@ class Layer(nn.Module):
 
 
 class Conformer(nn.Module):
-    def __init__(self, facts, channels, width, depth, heads, expansion, kernel, dropout, masked_frames, masked_bands, norm):
+    def __init__(self, facts, channels, width, depth, heads, expansion, kernel, dropout, masked_frames, masked_bands, norm, **front):
         super().__init__()
-        self.front = _ctc.Subsampling(facts, channels, width, masked_frames, masked_bands)
+        self.front = _ctc.Subsampling(facts, channels, width, masked_frames, masked_bands, **front)
         self.layers = nn.ModuleList(Layer(width, heads, expansion, kernel, dropout, norm) for _ in range(depth))
         self.head = nn.Linear(width, facts["classes"])
 

@@ -18,10 +18,10 @@ from . import _ctc
 
 
 class Recogniser(nn.Module):
-    def __init__(self, facts, channels, width, depth, dropout, masked_frames, masked_bands, norm):
+    def __init__(self, facts, channels, width, depth, dropout, masked_frames, masked_bands, norm, **front):
         super().__init__()
         self.dropout = dropout
-        self.front = _ctc.Subsampling(facts, channels, 2 * width, masked_frames, masked_bands)
+        self.front = _ctc.Subsampling(facts, channels, 2 * width, masked_frames, masked_bands, **front)
         self.layers = nn.ModuleList(nn.LSTM(2 * width, width, bidirectional=True, batch_first=True) for _ in range(depth))
         self.norms = nn.ModuleList(nn.LayerNorm(2 * width) if norm == "layer" else nn.Identity() for _ in range(depth))
         self.head = nn.Linear(2 * width, facts["classes"])
