@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
+from ..suite.errors import ConfigError
+
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 NORMS = {"batch": nn.BatchNorm2d, "group": lambda channels: nn.GroupNorm(8, channels)}
 
@@ -26,6 +28,12 @@ class ImageTower(nn.Sequential):
             layers += [nn.MaxPool2d(2)] if i else []
             channels = width
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, embedding))
+        self.smallest = 2 ** len(widths)
+
+    def forward(self, x):  # [B, 3, H, W] -> [B, E]
+        if min(x.shape[2:]) < self.smallest or any(side % 2 for side in x.shape[2:]):
+            raise ConfigError(f"pictures of {x.shape[2]}x{x.shape[3]}: expected even sides of at least {self.smallest}")
+        return super().forward(x)
 
 
 class TextTower(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from ..suite.errors import ConfigError
 from ..suite.task import Task
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -56,8 +57,11 @@ class Network(nn.Module):
         self.logit_scale = logit_scale
 
     def forward(self, x):  # [B, 3, 32, 32] -> [B, classes]
-        x = self.activation(self.whiten(x))  # [B, 24, 31, 31]
-        x = self.pool(self.blocks(x)).flatten(1)  # [B, widths[-1]]
+        x = self.blocks(self.activation(self.whiten(x)))  # [B, 24, 31, 31] -> [B, widths[-1], 3, 3]
+        if not all(3 <= side <= 5 for side in x.shape[2:]):
+            low, high = 3 * 2 ** len(self.blocks) + 1, 6 * 2 ** len(self.blocks)
+            raise ConfigError(f"expected pictures with sides from {low} to {high}; given ones leave {x.shape[2]}x{x.shape[3]} to pool")
+        x = self.pool(x).flatten(1)  # [B, widths[-1]]
         return self.head(x) * self.logit_scale
 
 

@@ -19,13 +19,14 @@ from ._contrastive import TwoTowers, contrastive_losses
 
 def build_model(options, facts):
     model = TwoTowers(facts["vocabulary_size"], **options)
-    model.register_buffer("category_tokens", torch.tensor(facts["category_tokens"]), persistent=False)
+    named = facts.get("category_tokens")  # pictures of one's own may have none
+    model.register_buffer("category_tokens", None if named is None else torch.tensor(named), persistent=False)
     return model
 
 
 def forward(model, batch):
     """Unit vectors of pictures [B, E] and captions [B, E], the scale, and while evaluating those of the categories [C, E]."""
-    categories = None if model.training else model.texts(model.category_tokens)
+    categories = None if model.training or model.category_tokens is None else model.texts(model.category_tokens)
     return model.pictures(batch["image"]), model.texts(batch["tokens"].long()), model.scale, categories
 
 
@@ -39,8 +40,10 @@ def metric(facts):
     from torchmetrics.classification import MulticlassAccuracy
     from torchmetrics.retrieval import RetrievalRecall
 
-    zero_shot = MulticlassAccuracy(num_classes=len(facts["categories"]), average="micro")
-    return MetricCollection({"recall_at_1": RetrievalRecall(top_k=1), "zero_shot_accuracy": zero_shot}, compute_groups=False)
+    measures = {"recall_at_1": RetrievalRecall(top_k=1)}
+    if "categories" in facts:
+        measures["zero_shot_accuracy"] = MulticlassAccuracy(num_classes=len(facts["categories"]), average="micro")
+    return MetricCollection(measures, compute_groups=False)
 
 
 def update(metric, outputs, batch):
@@ -48,7 +51,9 @@ def update(metric, outputs, batch):
     pictures, texts, _, categories = outputs
     query, candidate = torch.meshgrid(batch["emoji"], batch["emoji"], indexing="ij")
     metric["recall_at_1"].update((pictures @ texts.T).flatten(), (query == candidate).flatten(), query.flatten())
-    metric["zero_shot_accuracy"].update(pictures @ categories.T, batch["category"])
+    if categories is not None:
+        metric["zero_shot_accuracy"].update(pictures @ categories.T, batch["category"])
 
 
-TASK = Task(("image", "tokens", "category", "emoji"), build_model, forward, losses, metric, update, label="category")
+FIELDS = ("image", "tokens", "emoji")
+TASK = Task(FIELDS, build_model, forward, losses, metric, update, label="category", optional_fields=("category",))

@@ -12,12 +12,17 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits, dropout
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, dropout
 
 from ..suite.task import Task
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 FIELDS = ("atoms", "ends", "bonds", "atom_count", "bond_count", "label")
+
+
+def logit_count(facts):
+    """Logits of a graph: one for two classes, else one for each."""
+    return 1 if facts.get("classes", 2) == 2 else facts["classes"]
 
 
 class Categories(nn.Module):
@@ -48,7 +53,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(GINEConv(mlp(), train_eps=True) for _ in range(depth))
         self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(depth))
         self.virtual = nn.ModuleList(mlp() for _ in range(depth - 1)) if virtual_node else None
-        self.head = nn.Linear(width, 1)
+        self.head = nn.Linear(width, logit_count(facts))
 
     def forward(self, graphs):
         from torch_geometric.nn import global_add_pool, global_mean_pool
@@ -65,7 +70,7 @@ class Network(nn.Module):
             x = dropout(x if i == len(self.layers) - 1 else self.activation(x), self.dropout, self.training)
             if self.virtual is not None and i < len(self.virtual):
                 node = dropout(after, self.dropout, self.training)
-        return self.head(global_mean_pool(x, owner, count))[:, 0]  # [B]
+        return self.head(global_mean_pool(x, owner, count)).squeeze(1)  # [B], or [B, C] for more than two classes
 
 
 def joined(batch):
@@ -91,18 +96,23 @@ def forward(model, batch):
 
 
 def losses(logits, batch, options):
+    if logits.ndim == 2:
+        return cross_entropy(logits, batch["label"], reduction="none")
     return binary_cross_entropy_with_logits(logits, batch["label"].float(), reduction="none")
 
 
 def metric(facts):
     from torchmetrics import MetricCollection
-    from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
+    from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, MulticlassAccuracy, MulticlassAUROC
 
+    if logit_count(facts) > 1:
+        accuracy = MulticlassAccuracy(facts["classes"], average="micro")
+        return MetricCollection({"accuracy": accuracy, "roc_auc": MulticlassAUROC(facts["classes"])})
     return MetricCollection({"average_precision": BinaryAveragePrecision(), "roc_auc": BinaryAUROC()})
 
 
 def update(metric, logits, batch):
-    metric.update(logits.sigmoid(), batch["label"])
+    metric.update(logits.sigmoid() if logits.ndim == 1 else logits.softmax(dim=1), batch["label"])
 
 
 TASK = Task(FIELDS, build_model, forward, losses, metric, update, label="label")

@@ -15,7 +15,7 @@ Gives     label       INT: the column or array of this name, or the folder's nam
                       text: ARRAY uint8 [bytes], UTF-8, zeros after the end, longer ones cut between characters; length: INT
 Splits    As given. Without a test split, test_fraction of train is cut for it, once for all with seed 0, the classes in proportion.
 Facts     classes, class_names; number_names, number_mean, number_std (over train; 1 for a constant); category_names, category_sizes
-          (index 0 included), each where there are such
+          (index 0 included); mean, std, patch_covariance of pictures of one size, as in cifar10; each where there are such
 Options   path; label, text: names of the columns; bytes: width of the text; test_fraction
 """
 
@@ -32,16 +32,18 @@ from ...suite.errors import ConfigError, DataError, DataMissing
 from ...suite.files import object_digest
 from ..dataset import Decoded, Field, FieldKind, Source
 from ..splits import validation_ids
+from .cifar10 import channel_statistics, patch_covariance
 from .common import byte_rows, encode_categories
 from .own_readers import Pictures, read_splits
 
 _TEST_SEED = 0
+_WHITENING_PICTURES = 5000
 
 Columns = Mapping[str, np.ndarray | Pictures]
 
 
 def decode(paths: Mapping[str, Path], options: Mapping[str, Any]) -> Decoded:
-    given = read_splits(_root(options))
+    given = read_splits(own_root(options, "own_files"))
     if "train" not in given.splits:
         raise DataError(f"{options['path']}: no train split; found {sorted(given.splits)}")
     for split, columns in given.splits.items():
@@ -61,21 +63,33 @@ def decode(paths: Mapping[str, Path], options: Mapping[str, Any]) -> Decoded:
     for name, fields in others.items():
         splits[name] |= fields
     if "test" not in splits:
-        splits |= _cut(splits["train"], options["test_fraction"])
+        splits |= cut_test(splits["train"], options["test_fraction"], "own_files")
+    image = splits["train"].get("image")
+    if image is not None and image.kind is FieldKind.IMAGE:
+        facts |= picture_facts(np.asarray(image.values))
     return Decoded(splits, facts)
+
+
+def picture_facts(images: np.ndarray) -> dict[str, Any]:
+    """Mean and std of each channel (fractions of 255) and, as cifar10 states them, second moments of 2x2 patches."""
+    mean, std = channel_statistics(images)
+    std = np.maximum(std, 1.0)  # of one colour only
+    covariance = patch_covariance(images[:_WHITENING_PICTURES], mean, std) if min(images.shape[1:3]) >= 2 else np.eye(12)
+    return {"mean": (mean / 255).tolist(), "std": (std / 255).tolist(), "patch_covariance": covariance.tolist()}
 
 
 def identify(options: Mapping[str, Any]) -> str:
     """Digest over the names, sizes and times of all files below ``path``."""
-    root = _root(options)
+    root = own_root(options, "own data")
     files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
     return object_digest([[str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
 
 
-def _root(options: Mapping[str, Any]) -> Path:
+def own_root(options: Mapping[str, Any], source: str) -> Path:
+    """The file or folder that option ``path`` names; ``DataMissing`` where there is none."""
     root = Path(options["path"]).expanduser()
     if not options["path"] or not root.exists():
-        raise DataMissing(f"own_files: option path: there is no file or folder {options['path']!r}")
+        raise DataMissing(f"{source}: option path: there is no file or folder {options['path']!r}")
     return root
 
 
@@ -175,14 +189,15 @@ def _table_fields(splits: Mapping[str, Columns], options: Mapping[str, Any], fac
     return fields
 
 
-def _cut(train: Mapping[str, Field], fraction: float) -> dict[str, dict[str, Field]]:
+def cut_test(train: Mapping[str, Field], fraction: float, source: str) -> dict[str, dict[str, Field]]:
+    """Train and test: a fraction of the examples is cut for test once for all, the classes of a field ``label`` in proportion."""
     label = train.get("label")
     labels = label.values if label is not None and label.kind is FieldKind.INT else len(next(iter(train.values())))
     count = round(fraction * len(next(iter(train.values()))))
     try:
         test = validation_ids(labels, count, _TEST_SEED)
     except ConfigError as problem:
-        raise ConfigError(f"own_files: no test split is given, and option test_fraction {fraction} cannot be cut: {problem}") from None
+        raise ConfigError(f"{source}: no test split is given, and option test_fraction {fraction} cannot be cut: {problem}") from None
     rest = np.setdiff1d(np.arange(len(next(iter(train.values())))), test)
     return {split: {name: _rows(column, ids) for name, column in train.items()} for split, ids in {"train": rest, "test": test}.items()}
 
@@ -196,7 +211,7 @@ def _rows(column: Field, ids: np.ndarray) -> Field:
 
 SOURCE = Source(
     name="own_files",
-    version=1,
+    version=2,
     licence="the user's",
     citation="the user's own files",
     files=(),

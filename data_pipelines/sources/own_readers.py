@@ -15,7 +15,7 @@ import numpy as np
 
 from ...suite.errors import DataError
 
-__all__ = ["Given", "Pictures", "read_splits"]
+__all__ = ["Given", "Pictures", "read_splits", "split_paths"]
 
 _SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test", "t10k": "test"}
 _TABLES = frozenset({".parquet", ".csv", ".jsonl"})
@@ -42,17 +42,23 @@ class Given:
     is_table: bool
 
 
+def split_paths(root: Path) -> dict[str, Path]:
+    """The file or folder of each split; one without split names is one split, train. ``DataError`` when a split has several."""
+    if not root.is_dir():
+        return {"train": root}
+    named = [path for path in sorted(root.iterdir()) if path.name.partition(".")[0] in _SPLITS and not path.name.endswith(".npy")]
+    parts = {_SPLITS[path.name.partition(".")[0]]: path for path in named}
+    if len(parts) < len(named):
+        raise DataError(f"{root}: several files for one split: {[path.name for path in named]}")
+    return parts or {"train": root}
+
+
 def read_splits(root: Path) -> Given:
-    """Everything that a file or folder holds; one without split names is one split, train. ``DataError`` when it is unclear."""
-    parts = {"train": root}
-    if root.is_dir():
-        idx = [path for path in root.iterdir() if _IDX.fullmatch(path.name)]
-        if idx:
-            return Given(_read_idx(idx), is_table=False)
-        named = [path for path in sorted(root.iterdir()) if path.name.partition(".")[0] in _SPLITS and not path.name.endswith(".npy")]
-        parts = {_SPLITS[path.name.partition(".")[0]]: path for path in named} or parts
-        if named and len(parts) < len(named):
-            raise DataError(f"{root}: several files for one split: {[path.name for path in named]}")
+    """Everything that a file or folder holds, by split (:func:`split_paths`). ``DataError`` when it is unclear."""
+    idx = [path for path in root.iterdir() if _IDX.fullmatch(path.name)] if root.is_dir() else []
+    if idx:
+        return Given(_read_idx(idx), is_table=False)
+    parts = split_paths(root)
     tables = {path.suffix in _TABLES for path in parts.values()}
     if len(tables) > 1:
         raise DataError(f"{root}: tables beside other forms: {[path.name for path in parts.values()]}")
@@ -88,8 +94,11 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _read_pictures(path: Path) -> dict[str, np.ndarray | Pictures]:
     files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in _PICTURES)
+    unlabelled = sorted(file for file in path.glob("*") if file.suffix.lower() in _PICTURES)
+    if unlabelled and not files:
+        return {"image": Pictures(tuple(unlabelled))}
     if not files:
-        raise DataError(f"{path}: holds no FIELD.npy and no CLASS/picture ({', '.join(sorted(_PICTURES))})")
+        raise DataError(f"{path}: holds no FIELD.npy, no pictures and no CLASS/picture ({', '.join(sorted(_PICTURES))})")
     return {"image": Pictures(tuple(files)), "label": np.array([file.parent.name for file in files])}
 
 
