@@ -219,6 +219,11 @@ class Record:
     overrides: tuple[str, ...] = ()
     ruleset: Ruleset = Ruleset.EXTERNAL_TUNING
 
+    @property
+    def base_study(self) -> str | None:
+        """The study that it belongs to: its own, or of a tuning trial the one that it chose hyperparameters for."""
+        return None if self.study is None else self.study.removesuffix(TUNING_SUFFIX)
+
     def crossing(self, level: float | None = None) -> Crossing | None:
         """The crossing of a level (the main one by default); None when the ladder has no such level."""
         wanted = self.workload.ladder.main if level is None else level

@@ -229,6 +229,8 @@ def _config(record: Record, folder: Path) -> Check:
             ("seed", plan.seed == record.seed),
             ("entry", plan.entry_name == record.entry.name),
             ("hyperparameters", dict(plan.algorithm.hyperparameters) == dict(record.entry.hyperparameters)),
+            ("whether these are the defaults", plan.at_defaults == record.entry.at_defaults),
+            ("ruleset", plan.ruleset is record.ruleset),
         )
         if not same
     ]

@@ -63,6 +63,8 @@ def test_a_real_record_passes_every_check(ran):
         ({"time__outer_seconds": 1e-3}, "time ledger"),
         ({"seed": 41}, "seeds"),
         ({"entry__hyperparameters": {"lr": 7.0}}, "configuration"),
+        ({"entry__at_defaults": False}, "configuration"),
+        ({"ruleset": "self_tuning"}, "configuration"),
         ({"trial_digest": "0" * 64}, "configuration"),
         ({"entry__source_digest": "0" * 64}, "source"),
         ({"schema_version": 99}, "evidence"),
@@ -169,6 +171,14 @@ def test_a_pack_carries_a_study_there_and_back(ran, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "six.zip"), "--home", str(home)]) == 0
     assert "6 records, 37 checks, 0 failed" in capsys.readouterr().out
     assert main(["pack", "seven", "--home", str(home)]) == 1
+
+
+def test_a_pack_holds_the_trials_that_tuned_the_study(ran, tmp_path):
+    copy(ran[0], tmp_path / "records" / read_record(ran[0])[0].record_id)
+    tried = copy(ran[1], tmp_path / "records" / read_record(ran[1])[0].record_id, study="six/tuning")
+    assert main(["pack", "six", "--home", str(tmp_path)]) == 0
+    folders = unpack(tmp_path / "packs" / "six.zip", tmp_path / "out")
+    assert len(folders) == 2 and tried.name in {folder.name for folder in folders}
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up/record.json", "a/../../b", "c:\\x\\y", "alone.json"])

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--from", dest="source", choices=("records", "mlflow"), default="records", help="where records are read from")
     parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store for --from mlflow (the one below --home)")
-    parser.add_argument("--study", metavar="NAME", help="only the trials of this study")
+    parser.add_argument("--study", metavar="NAME", help="only the trials of this study and those that tuned it")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where build writes (boards/all or boards/STUDY below --home)")
     parser.add_argument("--reference", metavar="ENTRY", help="what headline scores are relative to (the frozen reference, else adamw)")
     parser.add_argument("--readme", type=Path, metavar="FILE", help="also rewrite the generated region of this Markdown file")
@@ -106,7 +106,7 @@ def gather(arguments: argparse.Namespace) -> tuple[Board, list[Record], dict[str
         for place in places:
             states |= read_states(place / FILE_NAME)
     if arguments.study is not None:
-        found = [(record, curve) for record, curve in found if record.study == arguments.study]
+        found = [(record, curve) for record, curve in found if record.base_study == arguments.study]
     records = [record for record, _ in found]
     return board(records, rejected, states), records, {record.record_id: curve for record, curve in found}
 

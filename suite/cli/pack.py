@@ -14,7 +14,7 @@ EXAMPLES = ("timetrial pack demo", "timetrial pack demo --out demo.zip")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``pack``."""
-    parser.add_argument("study", help="the study whose trials are bundled, all of them")
+    parser.add_argument("study", help="the study whose trials are bundled, all of them, with those that tuned it")
     parser.add_argument("--records", type=Path, metavar="FOLDER", help="where the record folders are (below --home)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the file (packs/STUDY.zip below --home)")
 
@@ -31,8 +31,8 @@ def execute(arguments: argparse.Namespace) -> int:
             record, _ = read_record(path.parent)
         except RecordError as problem:
             raise RecordError(f"{problem}; move it away or mend it, a pack leaves nothing out") from None
-        studies.add(record.study)
-        if record.study == arguments.study:
+        studies.add(record.base_study)
+        if record.base_study == arguments.study:
             chosen.append(path.parent)
     if not chosen:
         known = ", ".join(sorted(filter(None, studies))) or "none"
