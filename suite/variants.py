@@ -7,13 +7,13 @@ variant may change the values that it may take. No torch, no Hydra.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["CHANGED_WHEN_HIDDEN", "hidden_changes", "hidden_seed", "merged", "varied"]
+__all__ = ["CHANGED_WHEN_HIDDEN", "hidden_changes", "hidden_seed", "merged", "of_hidden_variants", "varied"]
 
 #: Keys that a hidden variant changes at once.
 CHANGED_WHEN_HIDDEN = 2
@@ -33,6 +33,24 @@ def hidden_seed(name: str) -> int | None:
     """The seed in ``hidden12``; None for other names."""
     found = re.fullmatch(r"hidden(0|[1-9]\d*)", name)
     return int(found[1]) if found else None
+
+
+def of_hidden_variants(study: str, workloads: Sequence[str], overrides: Sequence[str]) -> tuple[str, tuple[str, ...], list[str]]:
+    """A study's name, workloads and overrides as ``variants.seed=N`` changes them: on the hidden variant N of each workload.
+
+    The override is taken out; without it all stays as it is. The name becomes ``STUDY-hiddenN``, so that the trials are never mistaken
+    for those on the base workloads. Raises ``ConfigError`` for another key below ``variants`` and for what is no seed.
+    """
+    given = [item for item in overrides if item.startswith("variants.")]
+    rest = [item for item in overrides if item not in given]
+    for item in given:
+        key, _, value = item.partition("=")
+        if key != "variants.seed" or hidden_seed(f"hidden{value}") is None:
+            raise ConfigError(f"override {item!r}: expected variants.seed=N with a whole number N from 0")
+    if not given:
+        return study, tuple(workloads), rest
+    hidden = f"hidden{given[-1].partition('=')[2]}"
+    return f"{study}-{hidden}", tuple(f"{workload}-{hidden}" for workload in workloads), rest
 
 
 def hidden_changes(space: Mapping[str, list[Any]], base: str, seed: int) -> dict[str, Any]:

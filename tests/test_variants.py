@@ -15,7 +15,7 @@ from timetrial.suite.errors import ConfigError, UnknownName
 from timetrial.suite.registry import definition, names, variant_names
 from timetrial.suite.schema import plain
 from timetrial.suite.task import load_task
-from timetrial.suite.variants import hidden_changes, varied
+from timetrial.suite.variants import hidden_changes, of_hidden_variants, varied
 
 BASE = {
     "name": "b",
@@ -90,6 +90,20 @@ def test_other_seeds_and_other_bases_draw_other_variants():
 def test_nothing_to_draw_from_is_refused():
     with pytest.raises(ConfigError, match="nothing that a hidden variant could change"):
         hidden_changes({}, "b", 0)
+
+
+def test_a_study_moves_to_the_hidden_variants_that_a_seed_draws():
+    name, workloads, overrides = of_hidden_variants("demo", ["cifar10_cnn", "digits_mlp"], ["lr=0.1", "variants.seed=7"])
+    assert (name, workloads, overrides) == ("demo-hidden7", ("cifar10_cnn-hidden7", "digits_mlp-hidden7"), ["lr=0.1"])
+    for workload in workloads:
+        assert resolve_definition("workload", workload).name == workload
+    assert of_hidden_variants("demo", ["digits_mlp"], ["lr=0.1"]) == ("demo", ("digits_mlp",), ["lr=0.1"])
+
+
+@pytest.mark.parametrize("override", ["variants.seed=-1", "variants.seed=x", "variants.seed=07", "variants.sed=7", "variants.seed"])
+def test_what_is_no_seed_of_variants_is_refused(override):
+    with pytest.raises(ConfigError, match=r"expected variants\.seed=N"):
+        of_hidden_variants("demo", ["digits_mlp"], [override])
 
 
 def test_a_variant_composes_like_any_workload_and_takes_overrides():
