@@ -23,6 +23,7 @@ from ..suite.workload import Lens
 from . import formats
 from .boards import Board, Row, Section, cost_to_target
 from .compare import compare, sentence
+from .duels import duel_table
 from .exports import latex, section_svg
 from .page import render, section_views
 from .pins import Pins
@@ -85,6 +86,9 @@ def write_site(
             "front.html.j2", **shared, root="", title=title, fronts=fronts, marks=_marks(board), views=[_front(f) for f in fronts]
         ),
         "method.html": render("method.html.j2", **shared, root="", title=f"How every number is made – {title}", constants=_constants()),
+        "compare.html": render(
+            "compare.html.j2", **shared, root="", title=f"Comparisons – {title}", table=duel_table(board, list(by_id.values()))
+        ),
         "rejected.html": render("rejected.html.j2", **shared, root="", title=f"Left out – {title}"),
         "prediction.html": render(
             "prediction.html.j2", **shared, root="", title=f"Does nano predict? – {title}", cells=predictions(board, by_id, fronts)

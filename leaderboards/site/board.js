@@ -139,3 +139,34 @@ for (const section of document.querySelectorAll(".levels")) {
     });
   }
 }
+
+for (const section of document.querySelectorAll(".duel")) {
+  const data = JSON.parse(section.querySelector("#duels").textContent);
+  const [a, b, lens, body, nothing] = ["#a", "#b", "#lens", "#duel", "#nothing"].map((name) => section.querySelector(name));
+  const given = new URLSearchParams(location.hash.slice(1));
+  const chosen = [given.get("a"), given.get("b")].map((name) => data.entries.indexOf(name));
+  a.value = String(chosen[0] >= 0 ? chosen[0] : 0);
+  b.value = String(chosen[1] >= 0 ? chosen[1] : Math.min(1, data.entries.length - 1));
+  const turned = { sooner: "later", later: "sooner" };
+  const words = { sooner: "the first reaches the target sooner", later: "the second reaches the target sooner", "not told apart": "they cannot be told apart", "too few": "too few trials to claim anything" };
+  const flip = ([f, low, high, p, na, nb, ma, mb, v]) => [f && 1 / f, high && 1 / high, low && 1 / low, p, nb, na, mb, ma, turned[v] ?? v];
+  const times = (value) => (value === null ? "–" : `${Number(value.toPrecision(3))}x`);
+  const show = () => {
+    const [i, j] = [Number(a.value), Number(b.value)];
+    const rows = (data.pairs[`${Math.min(i, j)} ${Math.max(i, j)}`] ?? []).filter((row) => row[2][lens.value]);
+    nothing.hidden = rows.length > 0;
+    body.replaceChildren(...rows.map(([where, place, lenses]) => {
+      const [f, low, high, p, na, nb, ma, mb, v] = i < j ? lenses[lens.value] : flip(lenses[lens.value]);
+      const row = document.createElement("tr");
+      const name = line("th", where);
+      name.append(line("small", place));
+      row.append(name, line("td", times(f)), line("td", low === null || high === null ? "–" : `${times(low)} to ${times(high)}`), line("td", p === null ? "–" : String(Number(p.toPrecision(2)))), line("td", `${na} / ${nb}`), line("td", `${ma} / ${mb}`), line("td", words[v]));
+      for (const [k, label] of ["", "factor", "95 % interval", "p", "trials", "misses", "what may be said"].entries()) row.children[k].dataset.label = label;
+      for (const k of [1, 2, 3, 4, 5]) row.children[k].className = "r";
+      return row;
+    }));
+    history.replaceState(null, "", `#${new URLSearchParams({ a: data.entries[i], b: data.entries[j] })}`);
+  };
+  for (const choice of [a, b, lens]) choice.addEventListener("change", show);
+  show();
+}
