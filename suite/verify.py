@@ -62,7 +62,7 @@ def verify_set(records: Sequence[Record]) -> list[Check]:
     arms: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
         if record.origin is Origin.NATIVE and record.status not in (Status.SMOKE, Status.INTERRUPTED):
-            settings = object_digest([dict(record.entry.hyperparameters), dict(record.entry.algorithm_options)])
+            settings = object_digest([dict(record.entry.hyperparameters), dict(record.entry.algorithm_options), record.ruleset.value])
             arms[record.study or "", record.workload.identity, record.hardware_class or "", record.entry.name, settings].append(record)
     checks = []
     for (study, workload, _, entry, _), members in sorted(arms.items()):

@@ -14,7 +14,7 @@ from timetrial.suite.config import resolve
 from timetrial.suite.errors import RecordError, UserError
 from timetrial.suite.inputs import open_inputs
 from timetrial.suite.pack import pack, unpack
-from timetrial.suite.record import read_record
+from timetrial.suite.record import Ruleset, read_record
 from timetrial.suite.trial import run_trial
 from timetrial.suite.verify import plan_of_record, rerun, same_curve, verify_folder, verify_set
 
@@ -179,6 +179,12 @@ def test_a_pack_holds_the_trials_that_tuned_the_study(ran, tmp_path):
     assert main(["pack", "six", "--home", str(tmp_path)]) == 0
     folders = unpack(tmp_path / "packs" / "six.zip", tmp_path / "out")
     assert len(folders) == 2 and tried.name in {folder.name for folder in folders}
+
+
+def test_a_seed_may_run_once_under_each_ruleset(ran):
+    record = read_record(ran[0])[0]
+    assert all(check.passed for check in verify_set([record, replace(record, ruleset=Ruleset.SELF_TUNING)]))
+    assert not all(check.passed for check in verify_set([record, record]))
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up/record.json", "a/../../b", "c:\\x\\y", "alone.json"])
