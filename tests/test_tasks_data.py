@@ -14,7 +14,7 @@ from timetrial.suite.algorithm import Batch
 from timetrial.suite.assembly import Assembly
 from timetrial.suite.config import resolve
 from timetrial.suite.inputs import open_inputs, prepare_inputs
-from timetrial.suite.registry import names
+from timetrial.suite.registry import definition, names
 from timetrial.suite.seeds import derive_seeds
 from timetrial.suite.trial import run_trial
 
@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 LEADS = {"cifar10_cnn", "digits_mlp", "shakespeare_gpt"}  # tested with the trial loop
-WORKLOADS = [name for name in names("workload") if name not in LEADS]
+WORKLOADS = [name for name in names("workload") if name not in LEADS and definition("workload", name)["tier"] == "nano"]
 UNITS = {"M": 1e6, "G": 1e9}
 
 

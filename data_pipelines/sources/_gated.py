@@ -64,7 +64,7 @@ class Terms:
         return DataMissing(
             f"{name}: {absent} is not there. {sign}download {self.download} ({self.size_bytes / 1e9:,.0f} GB) from {self.url} "
             f"(licence: {self.licence}) and put it below TIMETRIAL_MIRROR as {name}/ with {expected}; "
-            "data.options.synthetic_examples=64 runs without, on random data of the same shapes"
+            "workload.data.options.synthetic_examples=64 takes random data of the same shapes instead"
         )
 
 
