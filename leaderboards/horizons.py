@@ -15,7 +15,7 @@ from ..suite.record import Record, Status
 from ..suite.workload import Direction, Lens
 from .statistics import Estimate, median
 
-__all__ = ["HorizonPoint", "frontier", "horizon_points"]
+__all__ = ["HorizonPoint", "frontier", "horizon_of", "horizon_points"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,14 @@ def horizon_points(records: Sequence[Record], curves: Mapping[str, Curve], lens:
         cost = None if last is None else last.cost(lens)
         if last is None or cost is None or record.status not in (Status.HIT, Status.MISSED):
             continue
-        groups[record.entry.name, float(record.entry.algorithm_options.get("horizon") or 1.0)].append((cost, last.quality))
+        groups[record.entry.name, horizon_of(record)].append((cost, last.quality))
     points = [HorizonPoint(e, h, median([c for c, _ in found]), median([q for _, q in found])) for (e, h), found in groups.items()]
     return frontier(points, records[0].workload.metric.direction) if points else ()
+
+
+def horizon_of(record: Record) -> float:
+    """The fraction of the budget that a trial's algorithm was told to stretch over."""
+    return float(record.entry.algorithm_options.get("horizon") or 1.0)
 
 
 def frontier(points: Sequence[HorizonPoint], direction: Direction) -> tuple[HorizonPoint, ...]:

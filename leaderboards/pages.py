@@ -25,10 +25,11 @@ from .boards import Board, Row, Section, cost_to_target
 from .compare import compare, sentence
 from .duels import duel_table
 from .exports import latex, section_svg
+from .horizons import HorizonPoint, horizon_of, horizon_points
 from .page import render, section_views
 from .pins import Pins
 from .plot import Plot, lines_plot
-from .prediction import horizon_of, predictions
+from .prediction import predictions
 from .render import csv_text, json_text, markdown, notes
 from .scores import MISS_MULTIPLE
 from .sensitivity import Scatter, sensitivity
@@ -111,6 +112,7 @@ def write_site(
             states=states(),
             ecdf=runtime_ecdf(section, by_id),
             history=record_history(section, by_id),
+            horizons=_horizons(section, by_id, curves),
             tuning=tuned(section, records),
             miss_multiple=MISS_MULTIPLE,
             notes=notes(section),
@@ -172,6 +174,12 @@ def record_history(section: Section, records: Mapping[str, Record]) -> tuple[His
         if not steps or value < steps[-1].seconds:
             steps.append(HistoryStep(when, label, value, steps[-1].seconds / value if steps else None))
     return tuple(steps)
+
+
+def _horizons(section: Section, records: Mapping[str, Record], curves: Mapping[str, Curve]) -> tuple[HorizonPoint, ...]:
+    """Quality against cost, where entries were run to more than one horizon."""
+    found = horizon_points([records[i] for row in section.rows for i in row.record_ids], curves)
+    return found if len({point.horizon for point in found}) > 1 else ()
 
 
 def _to_level(records: Sequence[Record], level: float, lens: Lens) -> Estimate | None:

@@ -19,10 +19,11 @@ from scipy import stats
 from ..suite.record import Record, Status
 from ..suite.workload import Direction, Lens, Tier
 from .boards import Board, Section, cost_to_target
+from .horizons import horizon_of
 from .statistics import CONFIDENCE, MINIMUM_N, Estimate, Interval
 from .tracks import FrontBoard, State, Track
 
-__all__ = ["Agreement", "agreement", "horizon_of", "predictions", "rank_agreement"]
+__all__ = ["Agreement", "agreement", "predictions", "rank_agreement"]
 
 FEWEST_ENTRIES = 3
 
@@ -105,11 +106,6 @@ def _horizons(section: Section, records: Mapping[str, Record]) -> list[Agreement
         agreement("horizons", f"{_name(section)}: {a:g} and {b:g} of the budget", scores[a], scores[b])
         for a, b in combinations(sorted(scores), 2)
     ] or [Agreement("horizons", _name(section), 0, None)]
-
-
-def horizon_of(record: Record) -> float:
-    """The fraction of the budget that a trial's algorithm was told to stretch over."""
-    return float(record.entry.algorithm_options.get("horizon") or 1.0)
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from timetrial.leaderboards import pages
 from timetrial.leaderboards.boards import Rejected, board
 from timetrial.leaderboards.compare import compare, sentence
 from timetrial.leaderboards.exports import BEGIN, END, latex, section_svg, with_region
+from timetrial.leaderboards.horizons import horizon_points
 from timetrial.leaderboards.states import Standing, Verdict, read_states
 from timetrial.leaderboards.tracks import State, Track, amortised, front_boards, states
 from timetrial.suite.cli import main
@@ -138,8 +139,14 @@ def test_a_horizon_is_chosen_in_the_page(tab, tmp_path):
         for r, c in trials(workload(), "adamw", [10] * 5)
     ]
     records = [r for r, _ in found]
-    pages.write_site(board(records), records, {}, tmp_path, "adamw")
+    curves = {record.record_id: curve for record, curve in found}
+    pages.write_site(board(records), records, curves, tmp_path, "adamw")
     tab.goto(next((tmp_path / "workload").glob("*.html")).as_uri())
+    points = horizon_points(records, curves)
+    rows = tab.locator(".horizons tbody tr")
+    assert [(rows.nth(i).locator("td").first.inner_text(), rows.nth(i).locator("td").last.inner_text()) for i in range(rows.count())] == [
+        (f"{p.horizon:g} of the budget", "on it" if p.on_frontier else "") for p in points
+    ]
     assert len(shown(tab, "#by-level", ".time")) == 2
     tab.locator("#horizon").select_option("0.5")
     ((_, value),) = shown(tab, "#by-level", ".time")
