@@ -6,6 +6,7 @@ From  Vaswani et al., Attention Is All You Need (arXiv 1706.03762); normalisatio
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.nn.functional import dropout, scaled_dot_product_attention
 
@@ -23,7 +24,8 @@ def attend(q, k, v, visible=None):  # [B, H, T, D], [B, H, S, D], [B, H, S, D] -
 
 
 class Attention(nn.Module):
-    """Multi-head attention of ``x`` [B, T, W] to ``memory`` [B, S, W], which is ``x`` itself unless given."""
+    """Multi-head attention of ``x`` [B, T, W] to ``memory`` [B, S, W], which is ``x`` itself unless given, or to its ``kept`` keys and
+    values."""
 
     def __init__(self, width, heads):
         super().__init__()
@@ -32,11 +34,14 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width, bias=False)
         self.mix = nn.Linear(width, width)
 
-    def forward(self, x, memory=None, visible=None):
-        memory = x if memory is None else memory
+    def keys_values(self, memory):  # [B, S, W] -> [B, H, S, D] each
+        k, v = self.key_value(memory).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return k, v.contiguous()
+
+    def forward(self, x, memory=None, visible=None, kept=None):
         q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, T, D]
-        k, v = self.key_value(memory).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, H, S, D] each
-        return self.mix(attend(q, k, v.contiguous(), visible).transpose(1, 2).flatten(2))
+        k, v = self.keys_values(x if memory is None else memory) if kept is None else kept
+        return self.mix(attend(q, k, v, visible).transpose(1, 2).flatten(2))
 
 
 class Layer(nn.Module):
@@ -59,4 +64,16 @@ class Layer(nn.Module):
         x = self.residual(x, self.norms[0], lambda y: self.attention(y, visible=visible))
         if self.cross is not None:
             x = self.residual(x, self.norms[1], lambda y: self.cross(y, memory, memory_visible))
+        return self.residual(x, self.norms[-1], self.mlp)
+
+    def step(self, x, past, memory_kept, memory_visible):
+        """``forward`` of the next position alone, [B, 1, W] -> [B, 1, W]; ``past`` is a list of keys and values that grows by it."""
+
+        def attend_past(y):
+            new = self.attention.keys_values(y)
+            past[:] = [torch.cat(pair, dim=2) for pair in zip(past, new, strict=True)] if past else new
+            return self.attention(y, kept=past)
+
+        x = self.residual(x, self.norms[0], attend_past)
+        x = self.residual(x, self.norms[1], lambda y: self.cross(y, visible=memory_visible, kept=memory_kept))
         return self.residual(x, self.norms[-1], self.mlp)

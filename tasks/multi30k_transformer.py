@@ -101,10 +101,15 @@ def update(metric, logits, batch):
 def translate(model, source):
     """The likeliest next token at every step, until all have ended or the length is reached: int [B, T], from BEGIN."""
     memory, visible = model.encode(trimmed(source))
+    kept = [layer.cross.keys_values(memory) for layer in model.decoder]
+    past = [[] for _ in model.decoder]
     target = source.new_full((len(source), 1), BEGIN)
     ended = torch.zeros(len(source), dtype=torch.bool, device=source.device)
     while target.shape[1] < source.shape[1] and not ended.all():
-        best = model.predict(model.decode(target, memory, visible)[:, -1]).argmax(dim=-1)
+        x = model.begin(target[:, -1:], model.positions[1][target.shape[1] - 1 :])
+        for layer, *seen in zip(model.decoder, past, kept, strict=True):
+            x = layer.step(x, *seen, visible)
+        best = model.predict(model.norms[1](x)[:, -1]).argmax(dim=-1)
         best = best.masked_fill(ended, PADDING)
         target = torch.cat((target, best[:, None]), dim=1)
         ended |= best == END
