@@ -64,7 +64,12 @@ def _tuned(section: Section, entry: str, study: str, trials: Sequence[Record], r
     costs = [cost_to_target(record, Lens.CHARGED_SECONDS) if record.status is Status.HIT else None for record in trials]
     price, hits = MISS_MULTIPLE * section.workload.budget.charged_seconds, sum(cost is not None for cost in costs)
     rows = [(row, [records[i] for i in row.record_ids]) for row in section.rows if row.entry == entry]
-    base = study.removesuffix(TUNING_SUFFIX)
+    base, tried = study.removesuffix(TUNING_SUFFIX), {_point(record) for record in trials}
+    chosen = [
+        row
+        for row, own in rows
+        if {r.study for r in own} == {base} and _settings(own[0]) == _settings(trials[0]) and _point(own[0]) in tried
+    ]
     return Tuned(
         entry,
         study,
@@ -72,7 +77,7 @@ def _tuned(section: Section, entry: str, study: str, trials: Sequence[Record], r
         hits,
         expected_best([price if cost is None else cost for cost in costs]),
         hit_chances(len(trials), hits),
-        fresh=_seconds([row for row, own in rows if {r.study for r in own} == {base} and _settings(own[0]) == _settings(trials[0])]),
+        fresh=_seconds(chosen),
         defaults=_seconds([row for row, own in rows if all(r.entry.at_defaults for r in own)]),
     )
 
@@ -87,8 +92,12 @@ def _once(trials: Sequence[Record]) -> list[Record]:
     """Each point once, by the trial that was started first."""
     found: dict[tuple[str, int], Record] = {}
     for record in trials:
-        found.setdefault((object_digest(dict(record.entry.hyperparameters)), record.seed), record)
+        found.setdefault((_point(record), record.seed), record)
     return list(found.values())
+
+
+def _point(record: Record) -> str:
+    return object_digest(dict(record.entry.hyperparameters))
 
 
 def _seconds(rows: Sequence[Row]) -> Estimate | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,14 @@ def test_defaults_are_what_the_algorithm_is_defined_with_and_nothing_else():
     records = [*tuning("adamw", [10.0, 30.0]), *chosen, *plain]
     (found,) = tuned(section(records), records)
     assert found.defaults.value == pytest.approx(40, rel=0.02) and found.fresh.value == pytest.approx(11, rel=0.02)
+
+
+def test_a_run_at_the_defaults_in_the_same_study_is_not_taken_for_the_chosen_point():
+    at_defaults = fresh("adamw", [40.0] * 4, 9, at_defaults=True)
+    chosen = [replace(r, record_id=f"{r.record_id}-chosen") for r in fresh("adamw", [11.0] * 3, 1, at_defaults=False)]
+    records = [*tuning("adamw", [30.0, 10.0]), *chosen, *at_defaults]
+    (found,) = tuned(section(records), records)
+    assert found.fresh.value == pytest.approx(11, rel=0.02) and found.defaults.value == pytest.approx(40, rel=0.02)
 
 
 def test_trials_of_another_section_and_smoke_runs_have_no_say():
