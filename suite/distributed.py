@@ -34,7 +34,7 @@ from .schema import plain
 if TYPE_CHECKING:
     from torch.distributed import GradBucket  # type: ignore[attr-defined]
 
-__all__ = ["Processes", "gathered", "launch"]
+__all__ = ["Processes", "averaged", "gathered", "launch", "own_part"]
 
 PATIENCE = timedelta(minutes=30)  # how long a process waits for another one, which may be selecting data or measuring
 LEAVE_SECONDS = 20.0
@@ -133,15 +133,10 @@ class Processes:
         with torch.no_grad():
             for buffer, before in zip(model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        hooks: list[CommunicationHook] = [self._average]
+        hooks: list[CommunicationHook] = [averaged]
         wrapped.register_comm_hook(None, lambda _, bucket: self._counted(hooks[-1], bucket))
         torch.manual_seed(torch.initial_seed() + self.rank)  # random layers draw for every share anew
         return replace(problem, losses=wrapped, dummy_batch=dummy, communicate=hooks.append)
-
-    def _average(self, bucket: GradBucket) -> tuple[torch.futures.Future[Tensor], int]:
-        """Plain averaging: what is sent is the gradient."""
-        work = dist.all_reduce(bucket.buffer().div_(self.count), async_op=True)
-        return work.get_future().then(lambda done: done.value()[0]), bucket.buffer().nbytes
 
     def _counted(self, hook: CommunicationHook, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         future, sent = hook(bucket)
@@ -169,6 +164,8 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
         self._others.clear()
         if self._place is not None:
             shutil.rmtree(self._place, ignore_errors=True)
@@ -220,3 +217,15 @@ def gathered(tensor: Tensor) -> list[Tensor]:
     found = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(found, tensor.contiguous())
     return found
+
+
+def own_part(parts: list[Tensor]) -> Tensor:
+    """What this process gave to :func:`gathered`."""
+    return parts[dist.get_rank() if dist.is_initialized() else 0]
+
+
+def averaged(bucket: GradBucket) -> tuple[torch.futures.Future[Tensor], int]:
+    """The hook that is there unless an algorithm replaces it: gradients are averaged as they are."""
+    buffer = bucket.buffer()
+    work = dist.all_reduce(buffer.div_(dist.get_world_size()), async_op=True)
+    return work.get_future().then(lambda done: done.value()[0]), buffer.nbytes

@@ -20,7 +20,8 @@ ALGORITHMS = names("algorithm")
 
 
 def unmet(algorithm, workload):
-    return sorted(set(definition("algorithm", algorithm).get("needs") or ()) - set(definition("workload", workload).get("provides") or ()))
+    met = {*(definition("workload", workload).get("provides") or ()), "two_processes"}
+    return sorted(set(definition("algorithm", algorithm).get("needs") or ()) - met)
 
 
 def covering(each=3):
@@ -49,7 +50,8 @@ def few(examples, label):
 def smoke(algorithm, workload, data, home):
     """``ran``, ``diverged``, which needs are unmet, or the end of what failed. ``data``: the home that the data are prepared in."""
     sizes = [f"workload.batch_size={BATCH}", f"workload.evaluation.batch_size={HELD_OUT}"]
-    plan = resolve([f"workload={workload}", f"algorithm={algorithm}", *sizes, "loader=torch"])
+    processes = 2 if "two_processes" in (definition("algorithm", algorithm).get("needs") or ()) else 1
+    plan = resolve([f"workload={workload}", f"algorithm={algorithm}", *sizes, "loader=torch", "threads=1", f"processes={processes}"])
     try:
         record, _ = run_trial(plan, home, inputs=replace(little(workload, data), workload=plan.workload), smoke=True)
     except NeedsUnmet:

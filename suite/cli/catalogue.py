@@ -16,6 +16,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
     {"workloads": "workload", "algorithms": "algorithm", "curation": "curation", "studies": "study"}
 )
 
+_MET_BY_OPTION = frozenset({"two_processes"})  # `timetrial run … processes=2`
 _WORKLOAD_KEYS = ("version", "tier", "family", "summary", "metric", "ladder", "budget")
 
 
@@ -31,8 +32,8 @@ def describe(kind: str) -> list[dict[str, Any]]:
 
 
 def unmet_needs(entry: Mapping[str, Any], workload: Mapping[str, Any]) -> list[str]:
-    """Needs of an algorithm or curation method that a workload does not provide, sorted."""
-    return sorted(set(_needs(entry)) - set(workload.get("provides") or ()))
+    """Needs of an algorithm or curation method that a workload does not provide and no option of a run meets, sorted."""
+    return sorted(set(_needs(entry)) - _MET_BY_OPTION - set(workload.get("provides") or ()))
 
 
 def _describe(group: str, name: str, workloads: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
