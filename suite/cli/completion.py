@@ -33,7 +33,7 @@ def _words() -> dict[str, list[str]]:
     """What may follow each verb: names first, then ``key=`` overrides, then flags."""
     workloads, algorithms, curation, studies = (list(names(group)) for group in ("workload", "algorithm", "curation", "study"))
     chosen = [f"algorithm={name}" for name in algorithms] + [f"curation={name}" for name in curation]
-    overrides = [*chosen, "seed=", "keep_fraction=", "horizon=", "loader="]
+    overrides = [*chosen, "seed=", "keep_fraction=", "horizon=", "loader=", "ruleset="]
     operands: Mapping[str, list[str]] = {
         "list": list(KINDS),
         "show": sorted({*workloads, *algorithms, *curation, *studies}),

@@ -27,6 +27,7 @@ def describe(plan: Plan, home: Path) -> dict[str, Any]:
         "hyperparameters": dict(plan.algorithm.hyperparameters),
         "options": dict(plan.algorithm.options),
         "curation": f"{plan.curation.name}, keep fraction {plan.keep_fraction:g}",
+        "ruleset": plan.ruleset.value,
         "seed": plan.seed,
         "budget": _budget(plan, examples, batch),
         "evaluations": 1 + math.ceil(examples / w.evaluation.every_examples) if w.budget.lens is Lens.EXAMPLES else "not known before",
