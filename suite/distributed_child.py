@@ -14,7 +14,7 @@ __all__: list[str] = []
 
 def _leave_with_parent() -> None:
     """Our stdin is a pipe of the first process that nothing is written to: it ends when that process does, however it does."""
-    sys.stdin.buffer.read()
+    os.read(0, 1)
     os._exit(1)
 
 

@@ -36,6 +36,17 @@ class State:
 
 
 @final
+class _WithoutScalars:
+    """A bucket whose gradients have at least one dimension, without which torch's hook cannot take them."""
+
+    def __init__(self, bucket: GradBucket) -> None:
+        self.index, self.buffer, self.is_last, self._gradients = bucket.index, bucket.buffer, bucket.is_last, bucket.gradients
+
+    def gradients(self) -> list[Tensor]:
+        return [gradient if gradient.ndim else gradient.view(1) for gradient in self._gradients()]
+
+
+@final
 class PowerSGD(TrainingAlgorithm):
     """``rank`` of the approximation. ``warmup``: fraction of the budget in which gradients are averaged whole."""
 
@@ -59,7 +70,7 @@ class PowerSGD(TrainingAlgorithm):
 
         def hook(bucket: GradBucket) -> tuple[torch.futures.Future[Tensor], int]:
             buffer, before = bucket.buffer(), compression.total_numel_after_compression
-            future = powerSGD_hook(compression, bucket)
+            future = powerSGD_hook(compression, _WithoutScalars(bucket))
             sent = compression.total_numel_after_compression - before
             return future, (sent or buffer.numel()) * buffer.element_size()
 
