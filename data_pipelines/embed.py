@@ -2,8 +2,8 @@
 
 ``raw``: the continuous inputs, flattened. ``pca``: their leading principal components. ``patches``: random-patch features with k-means
 filters. ``contrastive``: a small encoder trained on the pool without labels. ``tfidf``: latent semantic analysis of texts or tokens.
-``model``: features of the workload's own model after some epochs. An embedder sees inputs and never labels; ``model`` learns from the
-labels that the workload trains on.
+``model``: features of the workload's own model after some epochs. ``minilm``: a pretrained text encoder, of the open track. An embedder
+sees inputs and never labels; ``model`` learns from the labels that the workload trains on.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .contrastive import contrastive_features
 from .curation.interface import TrainProxy
 from .curation.pool import Pool
 from .curation.selection import Cost
+from .encoders import minilm
 from .patches import patch_features
 
 __all__ = ["EMBEDDERS", "Embedder", "contrastive", "embed", "model_features", "patches", "pca", "raw", "tfidf"]
@@ -111,11 +112,15 @@ def model_features(pool: Pool, *, seed: int, train_proxy: TrainProxy | None, epo
 @final
 @dataclass(frozen=True)
 class Embedder:
-    """``make(pool, **options)`` -> float32 ``[n, d]``. Only what depends on the inputs, the options and the seed alone is ``cacheable``."""
+    """``make(pool, **options)`` -> float32 ``[n, d]``. Only what depends on the inputs, the options and the seed alone is ``cacheable``.
+
+    ``pretrained`` on other data than the pool: selections made with it belong to the open-encoder track.
+    """
 
     make: Callable[..., np.ndarray]
     seeded: bool = False
     cacheable: bool = True
+    pretrained: bool = False
 
     def options(self, given: Mapping[str, Any], name: str) -> dict[str, Any]:
         """The options in full, defaults included; ``ConfigError`` for one that the embedder does not have."""
@@ -135,6 +140,7 @@ EMBEDDERS: Mapping[str, Embedder] = {
     "contrastive": Embedder(contrastive, seeded=True),
     "tfidf": Embedder(tfidf),
     "model": Embedder(model_features, seeded=True, cacheable=False),
+    "minilm": Embedder(minilm, pretrained=True),
 }
 
 

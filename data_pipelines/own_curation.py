@@ -110,6 +110,7 @@ def curate_own_data(
     kept_count(len(pool), keep_fraction)
     _check_memory(data, method, memory_bytes)
     notes: dict[str, np.ndarray] = {}
+    encoders: list[str] = []
     clock = Clock()
     ledger = Ledger(pool, clock.span)
 
@@ -127,8 +128,9 @@ def curate_own_data(
             memory_bytes=memory_bytes,
             note=notes.__setitem__,
             progress=on_progress,
+            on_pretrained=encoders.append,
         )
-        selection = curate(made, pool, keep_fraction, context)
+        selection = curate(made, pool, keep_fraction, context).made_with(encoders)
     reading = clock.read()
     spans = {name.partition("/")[2]: seconds for name, seconds in reading.span_seconds.items()}
     selection = replace(selection, cost=Cost(reading.charged_seconds, reading.charged_cpu_seconds, spans, ledger.read()))

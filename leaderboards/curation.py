@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median as middle
+from typing import Any
 
 from scipy import stats
 
@@ -52,7 +53,7 @@ class Arm:
     ``wins``: seeds at which quality at equal examples is above that of ``random`` with the same seed and keep fraction, of ``pairs``.
     ``uses``: for how many trainings a selection must serve until choosing and training together reach the main level as soon as training
     on all data does; 1 means at once, None never (or the main level was missed). ``flags``: what casts doubt on the method, in words
-    (:func:`flags`).
+    (:func:`flags`), and ``open encoder`` where one that knows other data took part.
     """
 
     curation: str
@@ -129,7 +130,10 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
     arms = [
         replace(
             _arm(name, fraction, own, groups.get(("random", fraction), {}), seconds, reference),
-            flags=flags(own, groups.get(("random", fraction), {}), _reversal(own, [g for (_, f), g in groups.items() if f == fraction])),
+            flags=(
+                *flags(own, groups.get(("random", fraction), {}), _reversal(own, [g for (_, f), g in groups.items() if f == fraction])),
+                *(["open encoder"] if any(_open(record) for record, _ in own.values()) else []),
+            ),
         )
         for (name, fraction), own in groups.items()
     ]
@@ -264,6 +268,16 @@ def report(trials: Sequence[Trial], seeds: int | None = None) -> str:
     if not parts:
         raise UserError("no workload was trained both on all data and on chosen ones; run `timetrial study nano_curation`")
     return "\n".join(parts)
+
+
+def _open(record: Record) -> bool:
+    """Whether a pretrained encoder took part in the selection, or in the one that it re-uses."""
+    told: Any = {} if record.selected is None else record.selected.provenance
+    while isinstance(told, Mapping):
+        if told.get("track") == "open_encoder":
+            return True
+        told = told.get("made_by")
+    return False
 
 
 def _kept(record: Record) -> int:

@@ -51,11 +51,13 @@ class Curated:
             clock.charge(Bucket.CURATE, cost.wall_seconds, cost.cpu_seconds, cost.span_seconds)
             ledger.charge(cost)
 
-        generator = np.random.default_rng(self._seeds["curation"])
+        generator, encoders = np.random.default_rng(self._seeds["curation"]), list[str]()
         with clock.bucket(Bucket.CURATE):
-            context = make_context(self.pool, generator, span=ledger.span, charge=charge, train_proxy=train_proxy)
+            context = make_context(
+                self.pool, generator, span=ledger.span, charge=charge, train_proxy=train_proxy, on_pretrained=encoders.append
+            )
             made = curate(self._method, self.pool, self._plan.keep_fraction, context)
-        self._selection = made.with_cost(replace(_curation_cost(clock.read()), ledger=ledger.read()))
+        self._selection = made.made_with(encoders).with_cost(replace(_curation_cost(clock.read()), ledger=ledger.read()))
         self._selection.write(kept)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..embed import embed
+from ..embed import EMBEDDERS, embed
 from .interface import SPANS, Context, Cost, TrainProxy
 from .pool import Pool
 
@@ -27,16 +27,20 @@ def make_context(
     memory_bytes: int = 2**31,
     note: Callable[[str, np.ndarray], None] = lambda name, values: None,
     progress: Callable[[str, float], None] = lambda stage, share: None,
+    on_pretrained: Callable[[str], None] = lambda name: None,
 ) -> Context:
     """A :class:`Context` for one call of ``curate``. Embedders never see labels, whatever the method declares.
 
-    ``span`` and ``charge`` come from the clock's owner; by default nothing is counted, noted or shown.
+    ``span`` and ``charge`` come from the clock's owner; by default nothing is counted, noted or shown. ``on_pretrained`` hears of every
+    encoder that was used and knows other data than the pool.
     """
     flat = _flat(span)
     unlabelled = pool.without_labels()
     seed = int(generator.integers(2**31))
 
     def embed_pool(name: str, **options: Any) -> np.ndarray:
+        if name in EMBEDDERS and EMBEDDERS[name].pretrained:
+            on_pretrained(name)
         return embed(unlabelled, name, options, seed=seed, span=flat, charge=charge, cache=cache, train_proxy=train_proxy)
 
     return Context(generator, flat, embed_pool, charge, train_proxy, cache, memory_bytes, note, progress)

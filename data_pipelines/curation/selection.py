@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,8 @@ from .pool import Pool
 __all__ = ["Cost", "Selection", "kept_count"]
 
 FORMAT = "timetrial-selection@1"
+OPEN_ENCODER = "open_encoder"
+"""The track of selections that an encoder trained on other data took part in."""
 
 
 def kept_count(n: int, keep_fraction: float) -> int:
@@ -146,6 +148,11 @@ class Selection:
     def with_cost(self, cost: Cost) -> Selection:
         """The same selection, its cost filled in."""
         return replace(self, cost=cost)
+
+    def made_with(self, encoders: Sequence[str]) -> Selection:
+        """The same selection; where pretrained encoders were used, its provenance names them and the track that this puts it on."""
+        told = {"track": OPEN_ENCODER, "encoders": sorted(set(encoders))} if encoders else {}
+        return replace(self, provenance={**self.provenance, **told})
 
     def write(self, path: Path) -> None:
         """Write one ``.npz`` atomically; equal selections give equal bytes."""
