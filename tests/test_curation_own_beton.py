@@ -19,7 +19,7 @@ from timetrial.data_pipelines.own_beton import open_own_data
 from timetrial.data_pipelines.own_curation import curate_own_data
 from timetrial.data_pipelines.own_data import read_own_data
 from timetrial.suite import cli
-from timetrial.suite.errors import DataError, UnknownName, UserError
+from timetrial.suite.errors import ConfigError, DataError, UnknownName, UserError
 
 from .jpegs import jpeg_field
 from .test_curation_own_data import paint, vectors
@@ -75,6 +75,15 @@ def test_vectors_in_a_file_are_those_of_the_array(tmp_path):
     assert (own.kind, own.names[3]) == ("vectors", "row 3")
     assert np.array_equal(own.pool.field("x"), read_own_data(tmp_path / "v.npy", tmp_path / "t").pool.field("x"))
     assert curate_own_data(own, "near_dedup").selection.ids.tolist() == list(range(360))
+
+
+def test_memory_is_kept_to_for_a_file_as_for_an_array(tmp_path):
+    write_beton(tmp_path / "v.beton", {"x": Field(FieldKind.ARRAY, vectors())})
+    own = open_own_data(tmp_path / "v.beton", tmp_path / "s")
+    assert isinstance(own.pool.field("x").base, np.memmap)  # nothing of it lies in memory
+    with pytest.raises(ConfigError, match="holds about"):
+        curate_own_data(own, "prototypes", memory_bytes=10_000)
+    assert len(curate_own_data(own, "near_dedup", memory_bytes=10_000).selection) == 360
 
 
 def test_texts_that_ffcv_wrote_are_deduplicated(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Curation inside a trial: its selection stays with the record and can be trained on again; its seconds add up.
 
-The properties that curation must have, and where each is tested (here: 24, ledger; 25, negative controls always run):
+The properties that curation must have, and where each is tested (here: 24, ledger; 25, negative controls
+always run, their flags on boards in test_curation_board):
 
 1 to 6   near-duplicates: copies, brute force, recall, rules, order, rounding      test_curation_duplicates, test_clusters
 7, 8     MinHash; duplicates that people found                                     test_curation_copies, test_contamination
@@ -8,8 +9,10 @@ The properties that curation must have, and where each is tested (here: 24, ledg
 11 to 14 budgets and allocators                                                    test_curation_samplers; 12: test_curation_greedy
 15 to 17 scores                                                                    test_curation_scores
 18       greedy selection                                                          test_curation_greedy
+19       scaling-law fits                                                          test_scaling
 20, 21   dynamic methods                                                           test_curation_dynamic
 22       delivered ids are the planned ones                                        test_loaders, test_batcher
+23       mask and rewrite                                                          test_curation_rewrite
 26       boards are pure functions of records                                      test_boards
 """
 
