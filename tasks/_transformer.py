@@ -55,6 +55,11 @@ class Layer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, expansion * width), ACTIVATIONS[activation](), nn.Linear(expansion * width, width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3 if cross else 2))
 
+    @property
+    def residual_block(self):
+        """Whether the layer adds to its input and nothing else, so that it can be skipped."""
+        return not self.post_norm
+
     def residual(self, x, norm, branch):
         if self.post_norm:
             return norm(x + dropout(branch(x), self.dropout, self.training))

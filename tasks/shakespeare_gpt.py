@@ -32,6 +32,8 @@ def rotate(x, cos, sin):  # [B, H, T, D] -> same, channel pairs (i, i + D/2) rot
 
 
 class Layer(nn.Module):
+    residual_block = True  # it adds to its input, so it can be skipped
+
     def __init__(self, width, heads):
         super().__init__()
         self.heads = heads
