@@ -91,8 +91,8 @@ class Evaluator:
     def _metric(self) -> Any:
         """A fresh metric of the task that asks no other process: one alone measures."""
         metric = self._inputs.task.metric(self._inputs.dataset.facts).to(self._device)
-        for part in metric.modules():
-            part.distributed_available_fn = lambda: False
+        for part in metric.modules() if isinstance(metric, nn.Module) else ():  # a LightningModule's own logging is no torchmetrics module
+            part.distributed_available_fn = lambda: False  # type: ignore[assignment]  # torch types every attribute as tensor or module
         return metric
 
     def _batches(self, examples: Examples) -> Iterator[Batch]:
