@@ -9,7 +9,11 @@ import pytest
 import torch
 from pytorch_optimizer.optimizer.muon import base
 
+from timetrial.suite.algorithms.schedules import schedule
+from timetrial.suite.config import resolve_definition
+
 from .algorithm_problems import SHAPES, Weights, configured, drive, random_gradients, tangential_gradients
+from .algorithm_rehearsals import rehearsal, same
 from .optimizer_references import RULES
 
 STEPS = 24
@@ -131,3 +135,47 @@ def test_the_parity_test_can_fail():
         for step, before, _, model in drive(algorithm, settings, gradient, 5):
             expected = rule.send(gradient(step, "matrix", before["matrix"]).double().numpy())
             np.testing.assert_allclose(model.matrix.detach().numpy(), expected, rtol=1e-3, err_msg=f"at step {step}")
+
+
+def learn(name, scene="dense", hyperparameters=None, **options):
+    table = dict(resolve_definition("algorithm", name).hyperparameters) | (hyperparameters or {})
+    return rehearsal(name, scene, hyperparameters=table, **options).setup().run(12)
+
+
+WHOLE = [[0.0, 1.0]]
+COSINE = {"hyperparameters": {"lr": 0.05}, "schedule": {"name": "cosine"}}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "rounding"),
+    [
+        (("adam", {}), ("adamw", {"hyperparameters": {"weight_decay": 0.0}}), False),
+        (("gradient_noise", {"hyperparameters": {"eta": 0.0}}), ("adamw", {}), False),
+        (("hardest_minibatch", {"candidates": 1}), ("adamw", {}), False),
+        (("large_minibatch", {"factor": 1, "warmup": 0.0}), ("nesterov", COSINE), False),
+        (("progressive_resizing", {"scene": "pictures", "stages": WHOLE}), ("nesterov", {"scene": "pictures"}), False),
+        (("fourier_crop", {"scene": "pictures", "stages": WHOLE}), ("nesterov", {"scene": "pictures"}), False),
+        (("ema", {}), ("lawa", {}), False),
+        (("ema", {}), ("adamw", {"schedule": {"name": "constant", "warmup": 0.05}}), False),
+        (("multi_sample_dropout", {"hyperparameters": {"drop": 0.0}}), ("adamw", {}), True),
+        (("vr_sgd", {"floor": 1.0}), ("heavy_ball", {"hyperparameters": {"lr": 0.4}}), True),
+    ],
+)
+def test_names_coincide_where_their_files_say_so(left, right, rounding):
+    """So that nobody takes two rows of a board for two findings."""
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if rounding else {}
+    assert same(learn(left[0], **left[1]), learn(right[0], **right[1]), **tolerance)
+
+
+@pytest.mark.parametrize("optimizer", ["heavy_ball", "adamw", "muon"])
+@pytest.mark.parametrize("shape", ["constant", "linear", "cosine", "trapezoidal", "one_cycle", "cyclic"])
+def test_every_schedule_drives_every_group_of_any_optimizer(optimizer, shape):
+    """A step's rate is the group's own times the schedule at the progress that the step leads to."""
+    options = {"name": shape, "warmup": 0.2, "cycles": 2}
+    found = rehearsal(optimizer, "pictures", schedule=options, steps_in_budget=20).setup()
+    groups = found.state.optimizer.param_groups
+    base, factor = [group["lr"] for group in groups], schedule(options)
+    for _ in range(20):
+        found.step()
+        leads_to = found.problem.progress() + 1 / 20
+        assert [group["lr"] for group in groups] == pytest.approx([rate * factor(leads_to) for rate in base])
