@@ -14,7 +14,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, ClassVar
 
@@ -24,24 +23,17 @@ import yaml
 from ..suite.curve import CurvePoint, crossings
 from ..suite.errors import ConfigError, DataError, DataMissing, UserError, unknown_name
 from ..suite.files import object_digest
-from ..suite.record import SCHEMA_VERSION, Entry, Origin, Record, Result, Status, TimeLedger, WorkloadIdentity
+from ..suite.record import SCHEMA_VERSION, Entry, Origin, Record, Result, Ruleset, Status, TimeLedger, WorkloadIdentity
 from ..suite.schema import STRICT, build, plain
 from ..suite.workload import Budget, Direction, Lens, Metric, ResultRule, TargetLadder, TargetStatus, Tier
 from .cells import relaxed
 from .statistics import Floats
 
-__all__ = ["ROUNDS", "LoggedTrial", "Logs", "Round", "Ruleset", "Target", "load_rounds", "read_logs", "to_records"]
+__all__ = ["ROUNDS", "LoggedTrial", "Logs", "Round", "Target", "load_rounds", "read_logs", "to_records"]
 
 ROUNDS = Path(__file__).with_name("algoperf_rounds.yaml")
 COLUMNS = ("submission", "workload", "framework", "study", "trial", "step", "seconds", "metric")
 _EASIER = (0.2, 0.15, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01, 0.005, 0.0)
-
-
-class Ruleset(StrEnum):
-    """``external_tuning``: the best trial of a study counts. ``self_tuning``: one trial a study, nothing to choose."""
-
-    EXTERNAL_TUNING = "external_tuning"
-    SELF_TUNING = "self_tuning"
 
 
 @dataclass(frozen=True)
@@ -279,6 +271,7 @@ def _record(found: Round, trial: LoggedTrial, workload: WorkloadIdentity) -> tup
         time=TimeLedger({"train": spent}, {}, {}, spent),
         study=f"{found.name} study {trial.study}",
         hardware_class=found.hardware,
+        ruleset=found.ruleset,
     )
     return record, curve
 

@@ -100,6 +100,12 @@ def read(folder, rows, **options):
     return read_logs(file, rounds_path=folder / "rounds.yaml")
 
 
+@pytest.mark.parametrize("ruleset", ["external_tuning", "self_tuning"])
+def test_records_carry_the_ruleset_of_their_round(tmp_path, ruleset):
+    found = to_records(read(tmp_path, small_round(), changes={"ruleset": ruleset}))
+    assert {record.ruleset.value for record, _ in found} == {ruleset}
+
+
 def test_order_of_rows_and_compression_change_nothing(tmp_path):
     rows = small_round()
     plain = read(tmp_path / "a", rows)
