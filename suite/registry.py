@@ -53,13 +53,17 @@ def config_folders() -> tuple[Path, ...]:
 
 
 def adopt(given: str) -> str:
-    """The name of a workload that is given by name or as the path of its folder.
+    """The name of a workload that is given by name, as ``NAME@TIER`` or as the path of its folder.
+
+    ``cifar10_cnn@nano`` is ``cifar10_cnn``, for that is its tier; ``cifar10_cnn@small`` is ``cifar10_cnn_small``.
 
     A folder is added to ``$TIMETRIAL_PATH``, so that processes started from here know it too. ``ConfigError`` for one without
     ``workload.yaml``.
     """
     if "/" not in given and os.sep not in given and given not in (".", ".."):
-        return given
+        name, _, tier = given.partition("@")
+        alone = not tier or (name in _paths("workload") and _provisional("workload", name).get("tier") == tier)
+        return name if alone else f"{name}_{tier}"
     folder = Path(given).expanduser().resolve()
     if not (folder / _OWN).is_file():
         raise ConfigError(f"workload {given!r}: expected the name of a workload or a folder with {_OWN}, found no {folder / _OWN}")

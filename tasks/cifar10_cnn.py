@@ -23,26 +23,30 @@ ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions; the first is followed by a 2x2 max-pool, so the second sees a quarter of the positions."""
+    """Two 3x3 convolutions; the first is followed by a 2x2 max-pool, so the second sees a quarter of the positions. A ``residual`` block
+    has a third one, and what the first gives is added to what it gives (airbench96)."""
 
-    def __init__(self, channels_in, channels_out, norm, activation):
+    def __init__(self, channels_in, channels_out, norm, activation, residual=False):
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
         self.pool = nn.MaxPool2d(2)
         self.norm1, self.norm2 = norm(channels_out), norm(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.activation = activation()
-        for conv in (self.conv1, self.conv2):
+        self.conv3 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False) if residual else None
+        self.norm3 = norm(channels_out) if residual else None
+        for conv in filter(None, (self.conv1, self.conv2, self.conv3)):
             nn.init.kaiming_uniform_(conv.weight, nonlinearity="linear")
             nn.init.dirac_(conv.weight.data[: conv.weight.size(1)])  # identity on the channels that exist on both sides
 
     def forward(self, x):  # [B, in, S, S] -> [B, out, S/2, S/2]
-        x = self.activation(self.norm1(self.pool(self.conv1(x))))
-        return self.activation(self.norm2(self.conv2(x)))
+        first = self.activation(self.norm1(self.pool(self.conv1(x))))
+        x = self.activation(self.norm2(self.conv2(first)))
+        return x if self.conv3 is None else self.activation(self.norm3(self.conv3(x)) + first)
 
 
 class Network(nn.Module):
-    def __init__(self, widths, classes, whitening, norm, activation, logit_scale):
+    def __init__(self, widths, classes, whitening, norm, activation, logit_scale, residual=False):
         super().__init__()
         self.whiten = nn.Conv2d(3, 24, 2)
         with torch.no_grad():
@@ -51,7 +55,7 @@ class Network(nn.Module):
         self.whiten.weight.requires_grad_(False)
         self.activation = activation()
         sizes = [24, *widths]
-        self.blocks = nn.Sequential(*(Block(a, b, norm, activation) for a, b in pairwise(sizes)))
+        self.blocks = nn.Sequential(*(Block(a, b, norm, activation, residual) for a, b in pairwise(sizes)))
         self.pool = nn.MaxPool2d(3)
         self.head = nn.Linear(widths[-1], classes, bias=False)
         self.logit_scale = logit_scale
@@ -80,9 +84,9 @@ def build_model(options, facts):
 
     norms = {"batch": batch_norm, "group": lambda channels: nn.GroupNorm(8, channels)}
     whitening = whitening_filters(facts["patch_covariance"])
-    return Network(
-        options["widths"], facts["classes"], whitening, norms[options["norm"]], ACTIVATIONS[options["activation"]], options["logit_scale"]
-    )
+    norm, activation = norms[options["norm"]], ACTIVATIONS[options["activation"]]
+    residual = options.get("residual", False)
+    return Network(options["widths"], facts["classes"], whitening, norm, activation, options["logit_scale"], residual)
 
 
 def forward(model, batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -16,6 +17,8 @@ from timetrial.suite.config import resolve, resolve_definition
 from timetrial.suite.errors import DataError, DataMissing
 from timetrial.suite.registry import definition, names
 from timetrial.suite.trial import run_trial
+
+from .smoke_cross import smoke
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -189,3 +192,101 @@ def test_a_picture_that_is_no_jpeg_is_named(content, tmp_path, monkeypatch):
     monkeypatch.setenv("TIMETRIAL_MIRROR", str(tmp_path))
     with pytest.raises(DataError, match=r"bad\.JPEG: not a JPEG"):
         prepare(get_source("imagenet"), {}, tmp_path / "home")
+
+
+# --- the small tier ---------------------------------------------------------------------------------------------------------------------
+
+SMALL = [name for name in names("workload") if definition("workload", name)["tier"] == "small"]
+TWO_TARGETS = {"cifar10_cnn_small": 0.94, "cifar10_cnn_small-residual": 0.96}
+SMALL_QUICK = {"ctr_dlrm_small", "molhiv_gnn_small"}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_workload_composes_for_a_gpu(name):
+    plan = resolve([f"workload={name}", "algorithm=nesterov", "compile=true"])
+    assert (plan.workload.tier, plan.workload.precision) == ("small", "bf16-mixed")
+    assert plan.algorithm.options["compile"] is True
+    assert plan.workload.ladder.status == "provisional"
+    assert 10 <= plan.workload.budget.examples / plan.workload.evaluation.every_examples <= 100
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name.removesuffix("_small") in names("workload") and "finewebedu" not in name])
+def test_a_small_workload_is_the_nano_one_with_a_larger_model(name):
+    small, nano = (resolve_definition("workload", other) for other in (name, name.removesuffix("_small")))
+    assert (small.task, small.family, small.data.source) == (nano.task, nano.family, nano.data.source)
+    assert small.model != nano.model
+    assert (small.tier, nano.tier) == ("small", "nano")
+
+
+@pytest.mark.parametrize(("name", "target"), TWO_TARGETS.items())
+def test_cifar10_has_airbench_s_two_targets(name, target):
+    ladder = resolve_definition("workload", name).ladder
+    assert ladder.main == target
+    assert {0.94, 0.96} <= set(ladder.levels)
+
+
+def test_cifar10_at_tier_small_is_airbench_s_network():
+    """3x3 convolutions from 24 whitened channels through the published widths; of airbench96 three a block."""
+    from timetrial.suite.task import load_task
+
+    facts = {"classes": 10, "patch_covariance": np.eye(12).tolist()}
+    sizes = {}
+    for name in TWO_TARGETS:
+        model = load_task("cifar10_cnn").build_model(resolve_definition("workload", name).model, facts)
+        sizes[name] = sum(p.numel() for n, p in model.named_parameters() if p.ndim > 1)
+
+    def expected(widths, inner):
+        blocks = sum(9 * (a * b + inner * b * b) for a, b in itertools.pairwise((24, *widths)))
+        return 24 * 3 * 4 + blocks + 10 * widths[-1]
+
+    assert sizes == {
+        "cifar10_cnn_small": expected((64, 256, 256), 1),
+        "cifar10_cnn_small-residual": expected((128, 384, 512), 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("cifar10_cnn@small", "cifar10_cnn_small"),
+        ("cifar10_cnn@nano", "cifar10_cnn"),
+        ("imagenet_resnet@full", "imagenet_resnet"),
+        ("cifar10_cnn", "cifar10_cnn"),
+    ],
+)
+def test_a_tier_can_be_named_behind_the_workload(given, name, tmp_path, capsys):
+    assert main(["run", given, "--dry-run", "--home", str(tmp_path)]) == 0
+    assert f"{name}@1 (" in capsys.readouterr().out
+    assert main(["show", given]) == 0
+    assert capsys.readouterr().out.startswith(f"{name}@1: ")
+
+
+def test_a_tier_that_a_workload_lacks_names_the_nearest(capsys):
+    assert main(["run", "cifar10_cnn@smal", "--dry-run"]) == 1
+    assert "did you mean 'cifar10_cnn_small'" in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in SMALL_QUICK else pytest.mark.slow) for name in SMALL])
+def test_a_small_workload_trains_on_a_cpu(name, prepared_home, tmp_path):
+    if "synthetic_examples" in resolve_definition("workload", name).data.options:
+        record, _ = run_trial(shrunk(name), tmp_path, smoke=True)
+        assert record.status == "smoke", record.status_reason
+    else:
+        assert smoke("nesterov", name, prepared_home, tmp_path) == "ran"
+
+
+def test_the_list_shows_tier_family_metric_target_reference_time_and_variants(tmp_path, monkeypatch, capsys):
+    assert main(["list", "workloads", "--json"]) == 0
+    shown = {item["name"]: item for item in json.loads(capsys.readouterr().out)}
+    assert {item["tier"] for item in shown.values()} == {"nano", "small", "full"}
+    for name, item in shown.items():
+        reference = resolve_definition("workload", name).reference
+        expected = None if reference is None else pytest.approx(np.median(reference.seconds_to_target))
+        assert item["reference_seconds"] == expected
+        assert {"family", "metric", "ladder", "variants"} <= set(item)
+    assert main(["list", "workloads"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["name", "tier", "family", "metric", "target", "targets", "reference", "variants", "summary"]
+    (row,) = [row for row in rows if row.startswith("cifar10_cnn_small ")]
+    assert row.split()[1:6] == ["small", "image_classification", "accuracy", ">=", "0.94"]

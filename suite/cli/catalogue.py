@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -42,7 +43,8 @@ def _describe(group: str, name: str, workloads: Mapping[str, Mapping[str, Any]])
         if group == "workload":
             defaults: dict[str, Any] = {"provides": [], "base": None, "ranked": True}
             optional = {key: content.get(key, value) for key, value in defaults.items()}
-            return {"name": name, **{key: content[key] for key in _WORKLOAD_KEYS}, **optional, "variants": list(variant_names(name))}
+            shown = {"name": name, **{key: content[key] for key in _WORKLOAD_KEYS}, **optional}
+            return {**shown, "reference_seconds": _reference_seconds(content), "variants": list(variant_names(name))}
         if group == "study":
             return {"name": name, **{key: content[key] for key in ("summary", "workloads", "seeds")}, "arms": len(content["arms"])}
         needs = _needs(content)
@@ -52,6 +54,12 @@ def _describe(group: str, name: str, workloads: Mapping[str, Mapping[str, Any]])
         return {**told, "needs": needs, "runs_on": fitting}
     except KeyError as missing:
         raise ConfigError(f"{group} {name}: key {missing.args[0]!r} is missing") from None
+
+
+def _reference_seconds(workload: Mapping[str, Any]) -> float | None:
+    """Median charged seconds in which the frozen reference reached the main target; None before targets are frozen."""
+    seconds = (workload.get("reference") or {}).get("seconds_to_target")
+    return float(median(seconds)) if seconds else None
 
 
 def _needs(entry: Mapping[str, Any]) -> list[str]:

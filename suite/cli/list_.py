@@ -48,10 +48,11 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _print_workloads(workloads: Sequence[Mapping[str, Any]]) -> None:
     rows = [
-        (w["name"], w["tier"], w["family"], target_text(w["metric"], w["ladder"]["main"]), _standing(w), len(w["variants"]), w["summary"])
+        (w["name"], w["tier"], w["family"], *_target(w), _standing(w), _reference_time(w), len(w["variants"]), w["summary"])
         for w in workloads
     ]
-    print_table(("name", "tier", "family", "main target", "targets", "variants", "summary"), rows, numeric=("variants",))
+    columns = ("name", "tier", "family", "metric", "target", "targets", "reference", "variants", "summary")
+    print_table(columns, rows, numeric=("target", "reference", "variants"))
 
 
 def _print_entries(entries: Sequence[Mapping[str, Any]]) -> None:
@@ -83,6 +84,16 @@ def _print_matrix(kind: str, entries: Sequence[Mapping[str, Any]]) -> None:
 def target_text(metric: Mapping[str, Any], level: float) -> str:
     """``accuracy >= 0.8``: the metric, which way it improves, and a level."""
     return f"{metric['name']} {'>=' if metric['direction'] == 'maximize' else '<='} {level:g}"
+
+
+def _target(workload: Mapping[str, Any]) -> tuple[str, str]:
+    metric, _, target = target_text(workload["metric"], workload["ladder"]["main"]).partition(" ")
+    return metric, target
+
+
+def _reference_time(workload: Mapping[str, Any]) -> str:
+    seconds = workload["reference_seconds"]
+    return "not yet" if seconds is None else f"{seconds:.1f} s"
 
 
 def _standing(workload: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["console", "print_json", "print_table", "progress_bars"]
 
-_WIDE = 1000  # columns of a pipe: a table row stays on one line, whatever reads it
+_WIDE = 10_000  # columns of a pipe: a table row stays on one line, whatever reads it
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:

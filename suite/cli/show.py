@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UnknownName, UserError, unknown_name
-from ..registry import GROUPS, definition_path, names, variant_names
+from ..registry import GROUPS, adopt, definition_path, names, variant_names
 from .catalogue import describe, unmet_needs
 from .list_ import target_text
 from .output import print_json
@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
+    if "@" in arguments.name:
+        arguments.name = adopt(arguments.name)
     groups = [group for group in GROUPS if _is_known(group, arguments.name)]
     if not groups:
         variants = {variant for name in names("workload") for variant in variant_names(name)}
