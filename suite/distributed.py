@@ -3,7 +3,7 @@
 Data parallelism by torch's ``DistributedDataParallel`` over gloo on the CPUs of one machine: every process reads the whole batch in the
 same order and trains on every n-th example of it; gradients are averaged over the processes while the backward pass still runs. Equal to
 one process with the same batch up to rounding, except that batch norm sees the statistics of a share and random layers draw for each
-share anew. The clock is the first process'.
+share anew. The clock, CPU seconds included, is the first process'.
 Of one process all of this is nothing.
 """
 
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from .algorithm import Batch, CommunicationHook, Problem, mean_loss
 from .config import Plan
-from .errors import ConfigError
+from .errors import ConfigError, TimetrialError
 from .schema import plain
 
 if TYPE_CHECKING:
@@ -198,16 +199,28 @@ def launch(plan: Plan, home: Path, *, smoke: bool = False) -> Processes:
         command = [sys.executable, "-P", "-m", f"{__package__}.distributed_child", str(place / f"order{rank}.json")]
         others.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True))
     try:
+        _await_start(place, others)
         found = Processes.join(place, 0, plan.processes)
     except BaseException:
         for process in others:
             with suppress(ProcessLookupError):
                 process.kill()
             process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
         shutil.rmtree(place, ignore_errors=True)
         raise
     found._others, found._place = others, place
     return found
+
+
+def _await_start(place: Path, others: list[subprocess.Popen[bytes]]) -> None:
+    """Until all processes are about to join; who waits in ``join`` itself never learns that another one could not start."""
+    while sum(1 for _ in place.glob("ready*")) < len(others):
+        ended = [process.returncode for process in others if process.poll() is not None]
+        if ended:
+            raise TimetrialError(f"a further process of the trial could not start (exit status {ended[0]}); stderr says why")
+        time.sleep(0.01)
 
 
 def gathered(tensor: Tensor) -> list[Tensor]:

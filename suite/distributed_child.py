@@ -31,6 +31,7 @@ def _main(path: str) -> int:
     from .distributed import Processes
     from .trial import follow_trial
 
+    (Path(path).parent / f"ready{order['rank']}").touch()
     processes = Processes.join(Path(path).parent, order["rank"], order["count"])
     follow_trial(plan_of(order["plan"]), home, processes, smoke=order["smoke"])
     sys.stderr.flush()

@@ -21,7 +21,7 @@ from timetrial.suite.algorithms import one_bit_adam
 from timetrial.suite.algorithms.one_bit_adam import OneBitAdam, compress, pack, unpack
 from timetrial.suite.config import resolve
 from timetrial.suite.distributed import Processes
-from timetrial.suite.errors import ConfigError, NeedsUnmet
+from timetrial.suite.errors import ConfigError, NeedsUnmet, TimetrialError
 from timetrial.suite.inputs import open_inputs
 from timetrial.suite.record import Status, read_record
 from timetrial.suite.trial import run_trial
@@ -134,6 +134,12 @@ def test_a_process_that_is_killed_fails_the_trial_and_leaves_nothing_behind(run)
     record, _ = run("processes=2", "workload.evaluation.every_examples=640", on_point=kill)
     assert record.status is Status.FAILED
     assert children() == []
+
+
+def test_a_process_that_cannot_start_is_an_error_at_once(run, monkeypatch):
+    monkeypatch.setattr("timetrial.suite.distributed.sys.executable", "/bin/false")
+    with pytest.raises(TimetrialError, match="could not start \\(exit status 1\\)"):
+        run("processes=2")
 
 
 def children():
