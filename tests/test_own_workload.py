@@ -83,7 +83,7 @@ def test_the_readme_s_tutorial_works(tmp_path, monkeypatch):
     subprocess.run(["sh", "-e"], input=make, text=True, check=True, timeout=60, env=environment)
     (tmp_path / "my_text" / "workload.yaml").write_text(definition)
     commands = [line.partition("#")[0].split() for line in run_it.splitlines()]
-    assert [command[:2] for command in commands] == [["timetrial", verb] for verb in ("prepare", "run", "run", "leaderboard")]
+    assert [command[:2] for command in commands] == [["timetrial", verb] for verb in ("prepare", "run", "run", "leaderboard", "targets")]
     home = ["--home", str(tmp_path / "home"), "--quiet"]
     assert main([*commands[0][1:], *home]) == 0
     assert main([*commands[1][1:], *SHORT, *home]) == 3  # cut short, it misses its target
@@ -92,6 +92,7 @@ def test_the_readme_s_tutorial_works(tmp_path, monkeypatch):
     assert record["workload"]["name"] == "my_text"
     assert str(tmp_path) not in json.dumps(record)
     assert main([*commands[3][1:], *home]) == 0
+    assert main([*commands[4][1:], *home]) == 0
 
 
 def record_of_algorithm(home, algorithm):
