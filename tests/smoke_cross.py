@@ -17,6 +17,7 @@ from timetrial.suite.trial import run_trial
 BATCH, HELD_OUT = 16, 16
 WORKLOADS = tuple(name for name in names("workload") if definition("workload", name)["tier"] == "nano")
 ALGORITHMS = names("algorithm")
+IN_ONE_PROCESS = tuple(name for name in ALGORITHMS if "two_processes" not in (definition("algorithm", name).get("needs") or ()))
 
 
 def unmet(algorithm, workload):

@@ -1,6 +1,6 @@
-"""Every algorithm on every nano workload, three steps each: who runs where, as the Markdown table ``CROSS.md`` beside this file.
+"""Every algorithm of one process on every nano workload, three steps each: who runs where, as a table in ``CROSS.md`` beside this file.
 
-Run ``TIMETRIAL_MIRROR=... python tests/benchmarks/cross.py [--home FOLDER]``; it takes about twenty minutes on two cores.
+Run ``TIMETRIAL_MIRROR=... python tests/benchmarks/cross.py [--home FOLDER]``; it takes about half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def render(cells, algorithms, workloads):
 def main():
     sys.path.insert(0, str(ROOT))
     warnings.filterwarnings("ignore")
-    from tests.smoke_cross import ALGORITHMS, WORKLOADS, smoke
+    from tests.smoke_cross import IN_ONE_PROCESS, WORKLOADS, smoke
     from timetrial.data_pipelines.threads import prepare_environment
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -45,12 +45,12 @@ def main():
     home = parser.parse_args().home
     prepare_environment(home)
     cells = {}
-    for algorithm in ALGORITHMS:
+    for algorithm in IN_ONE_PROCESS:
         for workload in WORKLOADS:
             with tempfile.TemporaryDirectory() as records:
                 cells[algorithm, workload] = smoke(algorithm, workload, home, Path(records))
             print(f"{algorithm} {workload}: {cells[algorithm, workload]}", flush=True)
-    COMMITTED.write_text(render(cells, ALGORITHMS, WORKLOADS), encoding="utf-8")
+    COMMITTED.write_text(render(cells, IN_ONE_PROCESS, WORKLOADS), encoding="utf-8")
 
 
 if __name__ == "__main__":
