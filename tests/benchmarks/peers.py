@@ -1,0 +1,177 @@
+"""The published recipes of the field against our references, at equal seconds on this machine, interleaved.
+
+``python tests/benchmarks/peers.py [--steps N] [--minutes 1 2 5] [--repeats R] [--algorithm NAME]``   both comparisons; prints a section
+``python tests/benchmarks/peers.py accuracy [HOME ...]``   the README's table: quality at 60 charged seconds, read off curves of records
+
+Shakespeare   nanoGPT's CPU setting (:mod:`_bare`) and ``shakespeare_gpt``: seconds of training to 1.88 nats (2.712 bits) a character on the
+              same windows of the validation text, read off the curves by straight lines between evaluations.
+Pictures      airbench's recipe (:mod:`_bare`) and ``cifar10_cnn``, both given the same seconds, their schedules stretched over them;
+              accuracy on the same 5,000 validation pictures, no test-time augmentation.
+
+``--steps`` cuts the first comparison short, to try it out, and leaves the second one out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tempfile
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from _bare import airbench, shakespeare
+
+from timetrial.data_pipelines.threads import prepare_environment
+from timetrial.suite.config import REFERENCE, resolve
+from timetrial.suite.errors import RecordError
+from timetrial.suite.files import home_folder
+from timetrial.suite.inputs import open_inputs
+from timetrial.suite.record import TUNING_SUFFIX, Status, read_record
+from timetrial.suite.registry import definition
+from timetrial.suite.trial import run_trial
+
+NATS = 1.88  # documented after 2,000 iterations
+STEPS, EVERY = 2000, 100
+TABLE = ("cifar10_cnn", "cifar10_vit", "digits_mlp")
+TABLE_SECONDS = 60.0
+
+
+def plan_of(workload, algorithm, seed, **budget):
+    chosen = algorithm or (REFERENCE if definition("workload", workload).get("reference") else "adamw")
+    plan = resolve([f"workload={workload}", f"algorithm={chosen}", f"seed={seed}", "study=benchmark"])
+    return replace(plan, workload=replace(plan.workload, budget=replace(plan.workload.budget, **budget)))
+
+
+def reached(curve, level):
+    """Seconds at which a falling curve of (seconds, loss) first meets a level, by a straight line; None if it never does."""
+    for (start, before), (end, after) in pairwise(curve):
+        if after <= level < before:
+            return start + (end - start) * (before - level) / (before - after)
+    return None
+
+
+def told(values, form):
+    """Median with the smallest and largest in brackets."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return f"not reached in {len(values) - len(known)} of {len(values)}"
+    return f"{statistics.median(known):{form}} ({min(known):{form}} to {max(known):{form}})"
+
+
+def characters(arguments, home):
+    plan = plan_of("shakespeare_gpt", arguments.algorithm, 0)
+    inputs = open_inputs(plan.workload, home_folder())
+    rows = torch.tensor(inputs.pool.split.fields["tokens"].values[:], dtype=torch.int64)
+    text = torch.cat((rows[:, :64].flatten(), rows[-1, 64:]))
+    windows = torch.tensor(inputs.validation.split.fields["tokens"].values[:, :65], dtype=torch.int64)
+    vocabulary = len(inputs.dataset.facts["vocabulary"])
+    examples = plan.workload.budget.examples if arguments.steps is None else arguments.steps * plan.workload.batch_size
+    theirs, ours = [], []
+    for seed in range(arguments.repeats):
+        curve = shakespeare(text, windows, vocabulary, seed, arguments.steps or STEPS, EVERY)
+        theirs.append((reached(curve, NATS), curve[-1]))
+        plan = plan_of("shakespeare_gpt", arguments.algorithm, seed, examples=examples, charged_seconds=3600.0)
+        _, folder = run_trial(plan, home, inputs=inputs, fresh=True)
+        curve = [(point.charged_seconds, point.quality * math.log(2)) for point in read_record(folder)[1]]
+        ours.append((reached(curve, NATS), curve[-1]))
+    print("### Characters of Shakespeare\n")
+    print(f"| loop | seconds to {NATS} nats | seconds in all | validation loss at the end, nats |\n|---|---|---|---|")
+    for name, found in (("nanoGPT's CPU setting, bare", theirs), (f"`shakespeare_gpt`, {plan.algorithm.name}", ours)):
+        ends = [end for _, end in found]
+        crossed = told([at for at, _ in found], ".1f")
+        print(f"| {name} | {crossed} | {told([s for s, _ in ends], '.1f')} | {told([n for _, n in ends], '.3f')} |", flush=True)
+    print()
+
+
+def pictures(arguments, home):
+    from timetrial.tasks.cifar10_cnn import whitening_filters
+
+    plan = plan_of("cifar10_cnn", arguments.algorithm, 0)
+    inputs = open_inputs(plan.workload, home_folder())
+    train, validation = (
+        (
+            torch.from_numpy(part.split.fields["image"].values[part.ids]).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(part.split.fields["label"].values[part.ids]),
+        )
+        for part in (inputs.pool, inputs.validation)
+    )
+    facts = inputs.dataset.facts
+    filters = whitening_filters(facts["patch_covariance"])
+    print("### CIFAR-10 at equal seconds\n\n| seconds | airbench's recipe, bare | `cifar10_cnn` | ours - theirs |\n|---|---|---|---|")
+    rate = examples_per_second(arguments, inputs, home)
+    for minutes in arguments.minutes:
+        seconds = 60 * minutes
+        theirs, ours = [], []
+        for seed in range(arguments.repeats):
+            theirs.append(airbench(train, validation, facts, filters, seed, seconds)[0])
+            plan = plan_of("cifar10_cnn", arguments.algorithm, seed, examples=round(0.97 * rate * seconds), charged_seconds=seconds)
+            record, _ = run_trial(plan, home, inputs=inputs, fresh=True)
+            ours.append(record.result.final_quality)
+        apart = [b - a for a, b in zip(theirs, ours, strict=True)]
+        print(f"| {seconds:.0f} | {told(theirs, '.3f')} | {told(ours, '.3f')} | {told(apart, '+.3f')} |", flush=True)
+    print(f"\nOur schedule was stretched over 97 % of what {rate:.0f} pictures a second allow; the seconds cut both off.\n")
+
+
+def examples_per_second(arguments, inputs, home):
+    """How fast ours trains: of a short trial, evaluations excluded, its first part too."""
+    plan = plan_of("cifar10_cnn", arguments.algorithm, 0, examples=18_000, charged_seconds=3600.0)
+    _, folder = run_trial(plan, home, inputs=inputs, fresh=True)
+    *_, before, last = read_record(folder)[1]
+    return (last.examples - before.examples) / (last.charged_seconds - before.charged_seconds)
+
+
+def quality_at(curve, seconds):
+    """Quality of a curve at some charged seconds, by a straight line; its last one when it ends before."""
+    for before, after in pairwise(curve):
+        if before.charged_seconds <= seconds <= after.charged_seconds and after.charged_seconds > before.charged_seconds:
+            share = (seconds - before.charged_seconds) / (after.charged_seconds - before.charged_seconds)
+            return before.quality + share * (after.quality - before.quality)
+    return curve[-1].quality
+
+
+def accuracy(homes):
+    """Print the table over the whole trials of every entry; the best entry by median of each workload comes first."""
+    found = {}
+    for path in sorted(path for home in homes for path in home.glob("records/*/record.json")):
+        try:
+            record, curve = read_record(path.parent)
+        except RecordError:
+            continue
+        whole = record.status in (Status.HIT, Status.MISSED) and len(curve) > 1
+        if whole and record.workload.name in TABLE and not (record.study or "").endswith(TUNING_SUFFIX):
+            key = (record.workload.name, record.hardware_class, record.entry.name)
+            found.setdefault(key, []).append((quality_at(curve, TABLE_SECONDS), curve[-1].charged_seconds))
+    print(f"| workload | entry | hardware | accuracy at {TABLE_SECONDS:.0f} s | trials |\n|---|---|---|---|---|")
+    order = sorted(found, key=lambda key: (TABLE.index(key[0]), -statistics.median(quality for quality, _ in found[key])))
+    for name, hardware, entry in order:
+        qualities, ends = zip(*found[name, hardware, entry], strict=True)
+        early = f"; trained for {statistics.median(ends):.0f} s" if statistics.median(ends) < TABLE_SECONDS else ""
+        print(f"| `{name}` | {entry} | {hardware or 'unknown'} | {told(qualities, '.3f')}{early} | {len(qualities)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("both", "characters", "pictures", "accuracy"), default="both")
+    parser.add_argument("homes", nargs="*", type=Path, help="accuracy: folders whose records are read")
+    parser.add_argument("--steps", type=int, help="iterations of the first comparison, to try it out")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 2.0, 5.0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--algorithm", help="ours; default: the frozen reference, else adamw")
+    arguments = parser.parse_args()
+    if arguments.what == "accuracy":
+        return accuracy(arguments.homes or [home_folder()])
+    prepare_environment(home_folder())
+    print("## Against the field's recipes\n")
+    with tempfile.TemporaryDirectory() as home:
+        if arguments.what != "pictures":
+            characters(arguments, Path(home))
+        if arguments.what != "characters" and arguments.steps is None:
+            pictures(arguments, Path(home))
+    return None
+
+
+if __name__ == "__main__":
+    main()
