@@ -140,7 +140,7 @@ def test_version(capsys):
         (["list", "workloads", "more"], "unrecognized arguments: more; see timetrial list --help"),
         (["show"], "the following arguments are required: NAME; see timetrial show --help"),
         (["show", "cifar10_cn"], "unknown name 'cifar10_cn'; did you mean 'cifar10_cnn'"),
-        (["prepare", "digits_mpl"], "unknown workload 'digits_mpl'; did you mean 'digits_mlp'?"),
+        (["prepare", "digits_mpl"], "unknown workload 'digits_mpl'; did you mean 'digits_mlp'"),
         (["completion", "tcsh"], "unknown shell 'tcsh'"),
     ],
     ids=" ".join,
