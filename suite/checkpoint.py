@@ -15,7 +15,7 @@ import torch
 from .errors import RecordError, UserError
 from .files import atomic_path
 
-__all__ = ["RunningTrial"]
+__all__ = ["RunningTrial", "tensor_bytes"]
 
 
 @final
@@ -63,6 +63,24 @@ class RunningTrial:
         if remove:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+
+
+def tensor_bytes(state: Any) -> int:
+    """Bytes of all tensors and arrays in nested mappings and sequences, each counted once; plain numbers count nothing."""
+    found: dict[int, int] = {}
+
+    def visit(value: Any) -> None:
+        if isinstance(value, (torch.Tensor, np.ndarray)):
+            found[id(value)] = value.nbytes
+        elif isinstance(value, Mapping):
+            for inner in value.values():
+                visit(inner)
+        elif isinstance(value, (list, tuple)):
+            for inner in value:
+                visit(inner)
+
+    visit(state)
+    return sum(found.values())
 
 
 _ARRAY = "numpy array"

@@ -157,6 +157,7 @@ class Cost:
     """Costs that are no curve. FLOPs are counted in a dry run outside the clock; a memory count is a peak in this process.
 
     ``sent_bytes``: what each of several processes handed on for averaging gradients, over the whole trial.
+    ``optimizer_state_bytes``: the tensors of the algorithm's ``state_dict`` at the last checkpoint; None when there was none.
     """
 
     __pydantic_config__: ClassVar = STRICT

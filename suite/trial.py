@@ -28,7 +28,7 @@ from . import machine
 from .algorithm import Batch, StepReport
 from .allowance import Allowance
 from .assembly import Assembly
-from .checkpoint import RunningTrial
+from .checkpoint import RunningTrial, tensor_bytes
 from .clock import Bucket, Clock
 from .config import Plan
 from .curated import Curated
@@ -60,6 +60,7 @@ class _Progress:
     flops: float = 0.0
     gradient_depth: int = 0
     sent_bytes: int = 0
+    optimizer_state_bytes: int | None = None
     batch_size: int = 0
     train_loss: float | None = None
     test_at_hit: float | None = None
@@ -351,6 +352,7 @@ class Trial:
         with self.clock.bucket(Bucket.LOG):
             progress = self.progress
             progress.sent_bytes = self.processes.sent_bytes
+            progress.optimizer_state_bytes = tensor_bytes(algorithm)
             payload: dict[str, Any] = {
                 "model": self.model.state_dict(),
                 "algorithm": algorithm,

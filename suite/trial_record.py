@@ -175,6 +175,7 @@ def _cost(trial: Trial) -> Cost | None:
         model_flops_per_example=None if flops is None else flops.model / size,
         update_flops_per_step=None if flops is None else flops.update,
         peak_memory_bytes=machine.peak_memory_bytes(),
+        optimizer_state_bytes=trial.progress.optimizer_state_bytes,
         data_bytes=sum(field.values.nbytes for field in trial.inputs.pool.split.fields.values()),
         sent_bytes=trial.processes.sent_bytes if trial.processes.count > 1 else None,
     )
