@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from pydoc import locate
 
 import torch
 
@@ -43,7 +44,7 @@ def bare_step(model, optimizer, losses, autocast, batch):
 
 
 def bare_loop(trial, batches):
-    """What a careful person writes by hand: the model, torch's AdamW over the same two groups, no harness."""
+    """What a careful person writes by hand: the model, torch's own optimizer over the same two groups, no harness."""
     import contextlib
     import copy
 
@@ -51,7 +52,7 @@ def bare_loop(trial, batches):
     groups = [{"params": [p for p in model.parameters() if p.requires_grad and p.ndim > 1]}]
     groups.append({"params": [p for p in model.parameters() if p.requires_grad and p.ndim < 2], "weight_decay": 0.0})
     hyperparameters = {k: tuple(v) if isinstance(v, list) else v for k, v in trial.plan.algorithm.hyperparameters.items()}
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], **hyperparameters)
+    optimizer = locate(trial.plan.algorithm.options["optimizer"])([g for g in groups if g["params"]], **hyperparameters)
     full = trial.plan.workload.precision == "32-true"
     autocast = contextlib.nullcontext if full else lambda: torch.autocast("cpu", torch.bfloat16)
 
@@ -104,19 +105,21 @@ def main():
     arguments = parser.parse_args()
     prepare_environment(home_folder())
     print("## Harness overhead a step\n")
-    print("| workload | harness µs | bare, same loader µs | ratio (spread) | bare, batches in memory µs | extra µs over it (spread) |")
+    columns = ["workload", "harness µs", "bare, same loader µs", "ratio (spread)", "bare, batches in memory µs", "extra over it (spread)"]
+    print(f"| {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|")
-    cases = [("digits_mlp", 2000, 9), ("cifar10_cnn", 20, 9)]
-    for workload, steps, repeats in cases:
+    cases = [("digits_mlp", "adamw", 2000, 9), ("cifar10_cnn", "adamw", 20, 9), ("cifar10_cnn", "nesterov", 20, 9)]
+    for workload, algorithm, steps, repeats in cases:
         if arguments.quick:
             steps, repeats = max(steps // 10, 5), 3
-        times = measure([f"workload={workload}"], steps, repeats)
+        times = measure([f"workload={workload}", f"algorithm={algorithm}"], steps, repeats)
         a, b, c = (times[name] for name in ("harness", "bare, same loader", "bare, batches in memory"))
         ratios = sorted(x / y for x, y in zip(a, b, strict=True))
         extra = sorted((x - y) * 1e6 for x, y in zip(a, c, strict=True))
         median = statistics.median
+        name = f"{workload}, {algorithm}"
         print(
-            f"| {workload} | {median(a) * 1e6:.0f} | {median(b) * 1e6:.0f} | {median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}) "
+            f"| {name} | {median(a) * 1e6:.0f} | {median(b) * 1e6:.0f} | {median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}) "
             f"| {median(c) * 1e6:.0f} | {median(extra):.0f} ({extra[0]:.0f} to {extra[-1]:.0f}) |",
             flush=True,
         )
