@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import final
+from typing import Any, final
 
 __all__ = ["CHARGED", "Bucket", "Clock", "Reading"]
 
@@ -28,11 +28,12 @@ CHARGED = frozenset({Bucket.CURATE, Bucket.SETUP, Bucket.TRAIN})
 
 @dataclass(frozen=True)
 class Reading:
-    """Seconds per bucket (wall and CPU of this process) and per named span inside a bucket."""
+    """Seconds per bucket (wall and CPU of this process) and per named span inside a bucket; joules per bucket, None without a meter."""
 
     wall_seconds: Mapping[str, float]
     cpu_seconds: Mapping[str, float]
     span_seconds: Mapping[str, float]
+    joules: Mapping[str, float] | None = None
 
     @property
     def charged_seconds(self) -> float:
@@ -43,6 +44,11 @@ class Reading:
     def charged_cpu_seconds(self) -> float:
         """CPU seconds of the charged buckets, all threads of this process."""
         return sum(self.cpu_seconds.get(bucket, 0.0) for bucket in sorted(CHARGED))
+
+    @property
+    def charged_joules(self) -> float | None:
+        """Joules of the charged buckets; None without a meter."""
+        return None if self.joules is None else sum(self.joules.get(bucket, 0.0) for bucket in sorted(CHARGED))
 
 
 @final
@@ -64,12 +70,19 @@ class Clock:
         self._wall: dict[str, float] = {}
         self._cpu: dict[str, float] = {}
         self._spans: dict[str, float] = {}
+        self._joules: dict[str, float] | None = None
+        self._meter: Callable[[], float] = float
         self._open: list[Bucket] = []
-        self._edge = (0.0, 0.0)
+        self._edge = (0.0, 0.0, 0.0)
 
     def synchronize_with(self, synchronize: Callable[[], None]) -> None:
         """Wait for a device at every edge from now on; called once the trial's device is known."""
         self._synchronize = synchronize
+
+    def meter_with(self, meter: Callable[[], float]) -> None:
+        """Read joules at every edge from now on. Energy spent before is not known, so this comes before the first charged bucket."""
+        self._joules, self._meter = {}, meter
+        self._edge = (*self._edge[:2], meter())
 
     @contextlib.contextmanager
     def bucket(self, bucket: Bucket) -> Iterator[None]:
@@ -97,11 +110,15 @@ class Clock:
             self._spans[key] = self._spans.get(key, 0.0) + self._now() - start
 
     def charge(self, bucket: Bucket, wall_seconds: float, cpu_seconds: float, spans: Mapping[str, float] | None = None) -> None:
-        """Add a cost that was paid earlier: a cached artefact is charged again at what it took to produce."""
+        """Add a cost that was paid earlier: a cached artefact is charged again at what it took to produce.
+
+        What it took in joules is not known, so from here on the trial's are not either.
+        """
         if wall_seconds < 0 or cpu_seconds < 0:
             raise ValueError(f"a cost cannot be negative: {wall_seconds} s wall, {cpu_seconds} s CPU")
         self._wall[bucket] = self._wall.get(bucket, 0.0) + wall_seconds
         self._cpu[bucket] = self._cpu.get(bucket, 0.0) + cpu_seconds
+        self._joules = None
         for name, seconds in (spans or {}).items():
             key = f"{bucket}/{name}"
             self._spans[key] = self._spans.get(key, 0.0) + seconds
@@ -109,23 +126,28 @@ class Clock:
     def read(self) -> Reading:
         """The totals so far, the open bucket included up to this moment."""
         self._turn()
-        return Reading(dict(self._wall), dict(self._cpu), dict(self._spans))
+        return Reading(dict(self._wall), dict(self._cpu), dict(self._spans), None if self._joules is None else dict(self._joules))
 
-    def state_dict(self) -> dict[str, dict[str, float]]:
+    def state_dict(self) -> dict[str, Any]:
         """Totals for a checkpoint; a resumed trial goes on counting from here."""
-        reading = self.read()
-        return {"wall": dict(reading.wall_seconds), "cpu": dict(reading.cpu_seconds), "spans": dict(reading.span_seconds)}
+        found = self.read()
+        joules = None if found.joules is None else dict(found.joules)
+        return {"wall": dict(found.wall_seconds), "cpu": dict(found.cpu_seconds), "spans": dict(found.span_seconds), "joules": joules}
 
-    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
-        """Start from a checkpoint's totals instead of zero."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Start from a checkpoint's totals instead of zero; joules go on only where both machines meter them."""
         self._wall, self._cpu, self._spans = dict(state["wall"]), dict(state["cpu"]), dict(state["spans"])
+        self._joules = None if self._joules is None or state.get("joules") is None else dict(state["joules"])
 
     def _turn(self) -> None:
         """Close the running interval at a synchronised edge and start the next one there."""
         self._synchronize()
         wall, cpu = self._now(), self._cpu_now()
+        joules = 0.0 if self._joules is None else self._meter()
         if self._open:
             bucket = self._open[-1]
             self._wall[bucket] = self._wall.get(bucket, 0.0) + wall - self._edge[0]
             self._cpu[bucket] = self._cpu.get(bucket, 0.0) + cpu - self._edge[1]
-        self._edge = (wall, cpu)
+            if self._joules is not None:
+                self._joules[bucket] = self._joules.get(bucket, 0.0) + joules - self._edge[2]
+        self._edge = (wall, cpu, joules)

@@ -22,7 +22,8 @@ class CurvePoint:
     """What one evaluation saw. All costs are cumulative since the start of the trial, the evaluation itself not charged.
 
     ``loss`` and ``quality`` are on the validation split, ``train_loss`` is the mean loss of the last step before it (None at
-    0 examples). ``flops`` counts forward, backward and update; ``gradient_depth`` the sequential gradient evaluations.
+    0 examples). ``flops`` counts forward, backward and update; ``gradient_depth`` the sequential gradient evaluations. The last two are
+    no costs: the peak of this process' memory so far, and the algorithm's state at the last checkpoint before.
     """
 
     examples: int
@@ -35,6 +36,8 @@ class CurvePoint:
     train_loss: float | None
     loss: float
     quality: float
+    peak_memory_bytes: int | None = None
+    optimizer_state_bytes: int | None = None
 
     def cost(self, lens: Lens) -> float | None:
         """Cost so far in a lens; None where no meter exists."""
@@ -81,27 +84,30 @@ def _crossing(curve: Curve, metric: Metric, level: float, confirmations: int) ->
     return Crossing(level, False, {})
 
 
-_COLUMNS = tuple(f.name for f in fields(CurvePoint))
-_INTEGERS = frozenset({"examples", "steps", "gradient_depth"})
-_OPTIONAL = frozenset({"joules", "train_loss"})
+_LATE = ("peak_memory_bytes", "optimizer_state_bytes")
+"""Columns that curves may lack: those of other origin, and those written before there were any."""
+_COLUMNS = tuple(f.name for f in fields(CurvePoint) if f.name not in _LATE)
+_INTEGERS = frozenset({"examples", "steps", "gradient_depth", *_LATE})
+_OPTIONAL = frozenset({"joules", "train_loss", *_LATE})
 
 
 def write_curve(curve: Curve) -> str:
     """CSV text, one row an evaluation; floats in the shortest form that reads back to the same bits."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    columns = (*_COLUMNS, *(name for name in _LATE if any(getattr(point, name) is not None for point in curve)))
+    writer.writerow(columns)
     for point in curve:
-        writer.writerow("" if (value := getattr(point, name)) is None else repr(value) for name in _COLUMNS)
+        writer.writerow("" if (value := getattr(point, name)) is None else repr(value) for name in columns)
     return text.getvalue()
 
 
 def read_curve(text: str, where: str) -> tuple[CurvePoint, ...]:
     """Parse ``write_curve``'s text. Raises ``RecordError`` for other columns, non-numbers, NaN, or a cost that runs backwards."""
     rows = list(csv.reader(io.StringIO(text)))
-    if not rows or tuple(rows[0]) != _COLUMNS:
+    if not rows or tuple(rows[0]) != (*_COLUMNS, *(name for name in _LATE if name in rows[0])):
         raise RecordError(f"{where}: expected columns {', '.join(_COLUMNS)}; given {', '.join(rows[0]) if rows else 'an empty file'}")
-    points = [_point(row, f"{where}: row {number}") for number, row in enumerate(rows[1:], 2)]
+    points = [_point(row, rows[0], f"{where}: row {number}") for number, row in enumerate(rows[1:], 2)]
     for before, after in pairwise(points):
         for lens in Lens:
             start, end = before.cost(lens), after.cost(lens)
@@ -110,11 +116,11 @@ def read_curve(text: str, where: str) -> tuple[CurvePoint, ...]:
     return tuple(points)
 
 
-def _point(row: Sequence[str], where: str) -> CurvePoint:
-    if len(row) != len(_COLUMNS):
-        raise RecordError(f"{where}: expected {len(_COLUMNS)} values, given {len(row)}")
+def _point(row: Sequence[str], columns: Sequence[str], where: str) -> CurvePoint:
+    if len(row) != len(columns):
+        raise RecordError(f"{where}: expected {len(columns)} values, given {len(row)}")
     values: dict[str, float | int | None] = {}
-    for name, text in zip(_COLUMNS, row, strict=True):
+    for name, text in zip(columns, row, strict=True):
         try:
             value = None if text == "" and name in _OPTIONAL else int(text) if name in _INTEGERS else float(text)
         except ValueError:

@@ -27,6 +27,7 @@ __all__ = [
     "finished",
     "load_study",
     "missing",
+    "on_workloads",
     "run_study",
     "study_plans",
     "tuning_plans",
@@ -110,6 +111,12 @@ def chosen_plans(study: Study, home: Path, overrides: Sequence[str] = ()) -> lis
             plan = next(plan for plan, record in tried if record is best)
         chosen.append(plan)
     return [replace(plan, seed=seed, study=study.name) for seed in range(1, study.seeds + 1) for plan in chosen]
+
+
+def on_workloads(plans: Sequence[Plan], study: str, moved: Mapping[str, str], overrides: Sequence[str] = ()) -> list[Plan]:
+    """The plans on other workloads, ``moved`` by the names of their own, in a study of another name; all else as it was chosen."""
+    found = {name: resolve([f"workload={other}", *overrides]).workload for name, other in moved.items()}
+    return [replace(plan, workload=found[plan.workload.name], study=study).checked() for plan in plans]
 
 
 def expected_seconds(plans: Sequence[Plan], home: Path) -> tuple[float, int]:

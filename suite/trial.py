@@ -34,16 +34,17 @@ from .config import Plan
 from .curated import Curated
 from .curve import CurvePoint, crossings
 from .distributed import Processes, launch
-from .errors import NeedsUnmet, TimetrialError
+from .errors import ConfigError, NeedsUnmet, TimetrialError
 from .evaluate import Evaluator, finite
 from .flops import StepFlops
 from .inputs import Inputs, open_inputs
+from .meters import energy_meter
 from .proxy import ProxyTrainer
 from .record import Record, Status
 from .schema import plain
 from .seeds import derive_seeds
 from .trial_record import write_trial
-from .workload import TargetStatus
+from .workload import Lens, TargetStatus
 
 __all__ = ["Trial", "follow_trial", "run_trial"]
 
@@ -140,9 +141,19 @@ class Trial:
             self.assembly = Assembly(plan, self.inputs, self.seeds)
             self.algorithm = self.assembly.algorithm()
             self.curated = Curated(plan, self.inputs, self.seeds)
-            if self.assembly.device.type == "cuda":
-                clock.synchronize_with(lambda: torch.cuda.synchronize(self.assembly.device))
+            self._ready_clock()
             self.processes = processes or launch(plan, home, smoke=smoke)
+
+    def _ready_clock(self) -> None:
+        """Tell the clock about the device, and about the energy meter where there is one."""
+        device = self.assembly.device
+        if device.type == "cuda":
+            self.clock.synchronize_with(lambda: torch.cuda.synchronize(device))
+        meter = energy_meter([device.index or 0] if device.type == "cuda" else [])
+        if meter is not None:
+            self.clock.meter_with(meter)
+        elif Lens.JOULES in self.plan.workload.budget.limits:
+            raise ConfigError("budget.limits.joules: this machine has no energy meter that may be read, so nothing would end the trial")
 
     # ---------------------------------------------------------------- the run
 
@@ -274,10 +285,12 @@ class Trial:
             cost.charged_cpu_seconds,
             progress.flops,
             progress.gradient_depth,
-            None,
+            cost.charged_joules,
             progress.train_loss,
             measured.loss,
             measured.quality,
+            machine.peak_memory_bytes(),
+            progress.optimizer_state_bytes,
         )
         progress.curve.append(point)
         if self.on_point is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,3 +115,12 @@ def test_a_written_curve_reads_back_to_the_same_bits(qualities):
 def test_an_altered_curve_is_refused_by_name(change, message):
     with pytest.raises(RecordError, match=f"curve.csv.*{message}"):
         read_curve(change(write_curve(curve(0.125, 0.25))), "curve.csv")
+
+
+def test_curves_carry_memory_where_it_is_known_and_older_ones_keep_their_bytes():
+    old = (point(0, 0.1), point(1, 0.5))
+    assert "peak_memory_bytes" not in write_curve(old)
+    new = tuple(replace(p, peak_memory_bytes=10**9 + p.steps, optimizer_state_bytes=None if not p.steps else 640) for p in old)
+    assert read_curve(write_curve(new), "here") == new and read_curve(write_curve(old), "here") == old
+    with pytest.raises(RecordError, match="expected columns"):
+        read_curve(write_curve(new).replace("peak_memory_bytes", "peak"), "here")

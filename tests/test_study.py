@@ -145,3 +145,21 @@ def test_the_published_studies_follow_the_protocol():
     assert len(algorithms.arms) >= 11 and algorithms.arms[0] == Arm("reference")
     cells = {(arm.algorithm, arm.curation, arm.keep_fraction) for arm in matrix.arms}
     assert len(cells) == len(matrix.arms) == len({a for a, _, _ in cells}) * len({(c, k) for _, c, k in cells}) == 16
+
+
+def test_points_that_were_tuned_on_the_base_run_on_hidden_variants(home, capsys):
+    from timetrial.suite.study import on_workloads
+
+    run_study(tuning_plans(TUNED, SHORT), home)
+    chosen = chosen_plans(TUNED, home, SHORT)
+    moved = on_workloads(chosen, "tuned-hidden7", {"digits_mlp": "digits_mlp-hidden7"}, SHORT)
+    assert {p.workload.name for p in moved} == {"digits_mlp-hidden7"} and {p.study for p in moved} == {"tuned-hidden7"}
+    assert [(p.algorithm, p.seed) for p in moved] == [(p.algorithm, p.seed) for p in chosen]
+
+
+def test_the_command_moves_a_study_to_hidden_variants(home, capsys):
+    from timetrial.suite.cli import main
+
+    assert main(["study", "demo", "variants.seed=7", "--dry-run", "--home", str(home)]) == 0
+    out = capsys.readouterr()
+    assert out.out.count("digits_mlp-hidden7@1") == 12 and "study demo-hidden7" in out.err

@@ -71,6 +71,9 @@ class PowerSGD(TrainingAlgorithm):
         def hook(bucket: GradBucket) -> tuple[torch.futures.Future[Tensor], int]:
             buffer, before = bucket.buffer(), compression.total_numel_after_compression
             future = powerSGD_hook(compression, _WithoutScalars(bucket))
+            # The hook reduces again in callbacks. Over gloo these run in any order between two buckets, and processes that reduce in
+            # another order wait for each other for ever; so one bucket is done before the next begins.
+            future.wait()
             sent = compression.total_numel_after_compression - before
             return future, (sent or buffer.numel()) * buffer.element_size()
 

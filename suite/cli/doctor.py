@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import machine
+from ..meters import energy_meter
 from .output import print_json, print_table
 
 HELP = "this machine, its software, and whatever would spoil a run, with the remedy"
@@ -70,6 +71,7 @@ def examine(home: Path, fingerprint: Mapping[str, Any]) -> list[Finding]:
         _machine(fingerprint),
         _load(fingerprint),
         _gpu(fingerprint),
+        _energy(fingerprint),
         _torch(fingerprint),
         _torchvision(),
         ffcv_state(),
@@ -101,6 +103,12 @@ def _load(fingerprint: Mapping[str, Any]) -> Finding:
 def _gpu(fingerprint: Mapping[str, Any]) -> Finding:
     cards = [f"{card['name']} ({card['memory_mib']:.0f} MiB)" for card in fingerprint["gpus"]]
     return Finding("GPU", "ok", ", ".join(cards) or "none; tiers small and full need one")
+
+
+def _energy(fingerprint: Mapping[str, Any]) -> Finding:
+    kinds = {"processors (RAPL)": energy_meter(), "processors and cards": energy_meter([0]) if fingerprint["gpus"] else None}
+    found = [kind for kind, meter in kinds.items() if meter is not None]
+    return Finding("energy meter", "ok", ", ".join(found) or "none that may be read; records then hold no joules")
 
 
 def _torch(fingerprint: Mapping[str, Any]) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..config import Plan
@@ -14,7 +15,12 @@ HELP = "run a named study: a grid of trials, resumable"
 INTERRUPTED = 130
 LOAD_SECONDS = 1.0  # over which the load of an otherwise waiting machine is measured
 BUSY = 0.1  # share of all CPU time above which a machine is not idle
-EXAMPLES = ("timetrial study demo", "timetrial study demo --seeds 5", "timetrial study demo --dry-run")
+EXAMPLES = (
+    "timetrial study demo",
+    "timetrial study demo --seeds 5",
+    "timetrial study demo --dry-run",
+    "timetrial study nano_matrix variants.seed=7 --dry-run",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run what is missing, tuning trials first, mirror it, print and write the board."""
     from ...leaderboards.statistics import MINIMUM_N
-    from ..study import chosen_plans, load_study, missing, study_plans, tuning_plans
+    from ..study import chosen_plans, load_study, missing, on_workloads, study_plans, tuning_plans
+    from ..variants import of_hidden_variants
 
     home: Path = arguments.home
     study = load_study(arguments.name, arguments.seeds)
-    tuning = tuning_plans(study, arguments.overrides)
+    # Hidden variants are drawn after tuning: points that were chosen on the base workloads are held against them.
+    name, workloads, overrides = of_hidden_variants(study.name, study.workloads, arguments.overrides)
+    tuning = tuning_plans(study, overrides)
     to_tune = missing(tuning, home)
     if tuning:
         print(f"study {study.name}: {len(tuning)} tuning trials, {len(to_tune)} to run", file=sys.stderr)
@@ -41,16 +50,17 @@ def execute(arguments: argparse.Namespace) -> int:
             return _list(to_tune)
         if to_tune and not run_plans(to_tune, arguments):
             return INTERRUPTED
-        plans = chosen_plans(study, home, arguments.overrides)
+        plans = chosen_plans(study, home, overrides)
+        plans = plans if name == study.name else on_workloads(plans, name, dict(zip(study.workloads, workloads, strict=True)), overrides)
     else:
-        plans = study_plans(study, arguments.overrides)
+        plans = study_plans(replace(study, name=name, workloads=workloads), overrides)
     to_do = missing(plans, home)
-    print(f"study {study.name}: {len(plans)} trials, {len(to_do)} to run. {study.summary}", file=sys.stderr)
+    print(f"study {name}: {len(plans)} trials, {len(to_do)} to run. {study.summary}", file=sys.stderr)
     if arguments.dry_run:
         return _list(to_do)
     if to_do and not run_plans(to_do, arguments):
         return INTERRUPTED
-    show_board(study.name, plans, home)
+    show_board(name, plans, home)
     if study.seeds < MINIMUM_N:
         print(f"{study.seeds} seeds are too few for intervals: timetrial study {study.name} --seeds {MINIMUM_N}", file=sys.stderr)
     return 0
