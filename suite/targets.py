@@ -2,7 +2,8 @@
 
 The main target is the hardest level that the reference reaches and confirms in at least a given share of its seeds. Easier levels
 are what its median curve shows at equal steps of the way there, so that they are spread over time and not over quality; harder
-ones lie between the main target and the best that any of its seeds reached. All are rounded towards the easier side.
+ones lie between the main target and the best that any of its seeds reached. All are rounded towards the easier side. The budget is some
+times the reference's median seconds to the main target, and never less than its whole run.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def derive_targets(curves: Sequence[Curve], metric: Metric, rules: TargetRules, 
     found = [next(c for c in crossings(curve, metric, ladder) if c.level == main) for curve in curves]
     hits = [c.cost for c in found if c.hit]
     seconds = tuple(sorted(cost[Lens.CHARGED_SECONDS] for cost in hits))
-    budget = math.ceil(10 * rules.budget_factor * median(seconds)) / 10
+    whole = median(curve[-1].charged_seconds for curve in curves)  # where the target is hit early, schedules still come to their end
+    budget = math.ceil(10 * max(rules.budget_factor * median(seconds), whole)) / 10
     return Derived(ladder, budget, seconds, median(cost[Lens.EXAMPLES] for cost in hits))
 
 

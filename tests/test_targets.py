@@ -59,10 +59,14 @@ def test_the_confirmed_quality_is_the_hardest_level_that_crossings_find(metric, 
     assert [c.hit for c in found] == [True, False]
 
 
-def test_the_budget_is_a_multiple_of_the_reference_s_median():
-    derived = derive_targets(reference(ACCURACY), ACCURACY, RULES, DIGEST)
-    assert derived.budget_seconds == pytest.approx(1.5 * np.median(derived.seconds_to_target), abs=0.1)
-    assert derived.budget_seconds >= 1.5 * np.median(derived.seconds_to_target)
+@pytest.mark.parametrize("factor", [1.0, 10.0])
+def test_the_budget_is_a_multiple_of_the_reference_s_median_and_holds_its_whole_run(factor):
+    curves = reference(ACCURACY)
+    derived = derive_targets(curves, ACCURACY, replace(RULES, budget_factor=factor), DIGEST)
+    own, whole = factor * np.median(derived.seconds_to_target), np.median([c[-1].charged_seconds for c in curves])
+    assert (own > whole) is (factor == 10.0)
+    assert derived.budget_seconds == pytest.approx(max(own, whole), abs=0.1)
+    assert derived.budget_seconds >= max(own, whole)
 
 
 def test_easier_levels_are_spread_over_the_way_to_the_target():
