@@ -367,7 +367,7 @@ def test_doctor_reports_every_part_and_always_succeeds(tmp_path, capsys, no_ffcv
     assert {"findings", "hardware_class", "machine", "software", "git"} == found.keys()
     parts = {finding["name"] for finding in found["findings"]}
     assert parts == {
-        *("machine", "load", "GPU", "torch", "torchvision", "FFCV"),
+        *("machine", "load", "GPU", "energy meter", "torch", "torchvision", "FFCV"),
         *("home", "space", "MLflow", "mirror", "Chromium", "code"),
     }
 
