@@ -64,7 +64,7 @@ def test_the_budget_is_a_multiple_of_the_reference_s_median_and_holds_its_whole_
     curves = reference(ACCURACY)
     derived = derive_targets(curves, ACCURACY, replace(RULES, budget_factor=factor), DIGEST)
     own, whole = factor * np.median(derived.seconds_to_target), np.median([c[-1].charged_seconds for c in curves])
-    assert (own > whole) is (factor == 10.0)
+    assert (own > whole) == (factor == 10.0)
     assert derived.budget_seconds == pytest.approx(max(own, whole), abs=0.1)
     assert derived.budget_seconds >= max(own, whole)
 

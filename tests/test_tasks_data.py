@@ -25,7 +25,8 @@ pytestmark = [
 ]
 
 LEADS = {"cifar10_cnn", "digits_mlp", "shakespeare_gpt"}  # tested with the trial loop
-WORKLOADS = [name for name in names("workload") if name not in LEADS and definition("workload", name)["tier"] == "nano"]
+CURATION = {"digits_copies", "perceptron"}  # tested with curation
+WORKLOADS = [name for name in names("workload") if name not in LEADS | CURATION and definition("workload", name)["tier"] == "nano"]
 UNITS = {"M": 1e6, "G": 1e9}
 
 
