@@ -323,7 +323,7 @@ class Trial:
         plan, assembly = self.plan, self.assembly
         with self.clock.bucket(Bucket.PREPARE):
             size = self.progress.batch_size = assembly.batch_size(len(self.inputs.pool))
-            loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers, size)
+            self.loader = loader = self.inputs.training_loader(plan.loader, self.seeds["augmentation"], plan.workers, size)
             self.loader_name = type(loader).__name__
             list(loader.serve(self.inputs.pool.ids[:1], 0))  # loads compiled code; reading an example changes nothing
             static = self.curated.dynamic is None
@@ -420,7 +420,7 @@ class Trial:
             signal.signal(signal.SIGINT, before)
 
     def _close(self) -> None:
-        for part in ("batcher", "evaluator"):
+        for part in ("batcher", "loader", "evaluator"):
             if hasattr(self, part):
                 getattr(self, part).close()
         self.processes.close()

@@ -312,6 +312,7 @@ run_trial(resolve(sys.argv[2:]), Path(sys.argv[1]), on_point=kill)
 
 def test_the_other_process_ends_with_the_first_however_that_ends(prepared_home, tmp_path):
     """The first one is killed outright in the middle of a trial; the other notices that its pipe has ended."""
+    open_inputs(resolve(SHORT).workload, prepared_home)
     (tmp_path / "data").symlink_to(prepared_home / "data")
     command = [sys.executable, "-c", KILLED, str(tmp_path), *SHORT, "processes=2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
