@@ -68,17 +68,6 @@ class Arm:
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Scaling:
-    """A method over its sizes: the two forms of :func:`~.scaling.fit_decay` and, where examples repeat, the law of repetition."""
-
-    curation: str
-    kept: tuple[int, ...]
-    power: Decay
-    exponential: Decay
-    repetition: Repetition | None
-
-
 def break_even_uses(selection_seconds: float, training_seconds: float, reference_seconds: float) -> int | None:
     """The smallest m with ``selection / m + training <= reference``; None when training alone is not faster.
 
@@ -90,23 +79,6 @@ def break_even_uses(selection_seconds: float, training_seconds: float, reference
     if selection_seconds == 0 and saved == 0:
         return 1
     return max(1, math.ceil(selection_seconds / saved)) if saved > 0 else None
-
-
-def quality_at(curve: Curve, lens: Lens, cost: float) -> float | None:
-    """Quality at a cost, linear between evaluations; held before the first one (untrained) and after the last; None without a meter."""
-    before = None
-    for point in curve:
-        at = point.cost(lens)
-        if at is None:
-            return None
-        if at >= cost:
-            if before is None:
-                return point.quality
-            start, quality = before
-            share = (cost - start) / (at - start) if at > start else 1.0
-            return quality + share * (point.quality - quality)
-        before = (at, point.quality)
-    return None if before is None else before[1]
 
 
 def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
@@ -194,64 +166,6 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def scaling(trials: Sequence[Trial]) -> tuple[Scaling, ...]:
-    """How error falls with kept examples, for every method with at least three sizes, all data being one; by name.
-
-    The error is 1 - quality for a fraction to maximise and the quality itself for a metric to minimise; others have none. Trials
-    are of one workload, algorithm and hardware class. A fit is None where an error is 0, a loss negative or no example repeats.
-    """
-    finished = [(r, curve) for r, curve in trials if r.status in _FINISHED and r.selected is not None and curve]
-    names = _names({_options(record) for record, _ in finished})
-    groups: dict[str, list[Trial]] = {}
-    for record, curve in sorted(finished, key=lambda pair: pair[0].record_id):  # sums depend on their order
-        groups.setdefault(names[_options(record)], []).append((record, curve))
-    full = groups.pop("all", [])
-    found = []
-    for name, own in sorted(groups.items()):
-        points = [(_kept(r), curve[-1].examples, _error(r, curve[-1].quality), curve[-1].loss) for r, curve in own + full]
-        kept, seen, errors, losses = (
-            zip(*((k, s, e, loss) for k, s, e, loss in points if e is not None), strict=True) if points else ((),) * 4
-        )
-        sizes = tuple(sorted(set(kept)))
-        if len(sizes) < 3 or min(errors) <= 0:
-            continue
-        power, exponential = fit_decay(kept, errors)
-        repeated = min(losses) > 0 and any(s > k for k, s in zip(kept, seen, strict=True))
-        found.append(Scaling(name, sizes, power, exponential, fit_repetition(kept, seen, losses) if repeated else None))
-    return tuple(found)
-
-
-def scaling_markdown(found: Sequence[Scaling]) -> str:
-    """The fits as a table."""
-    head = (
-        "curation",
-        "kept examples",
-        "power law: exponent",
-        "log residual",
-        "exponential: decade per",
-        "log residual",
-        "fits better",
-        "half-life of repeats",
-    )
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for one in found:
-        rate = one.power.rate_interval
-        better = one.power if one.power.residual <= one.exponential.residual else one.exponential
-        decade = math.log(10) / one.exponential.rate if one.exponential.rate > 0 else None
-        cells = (
-            one.curation,
-            ", ".join(map(formats.count, one.kept)),
-            f"{one.power.rate:.3f}" + (f" ({rate.low:.3f} – {rate.high:.3f})" if rate is not None and rate.high is not None else ""),
-            f"{one.power.residual:.3f}",
-            "error does not fall" if decade is None else f"{formats.count(decade)} examples",
-            f"{one.exponential.residual:.3f}",
-            better.form,
-            "not measured" if one.repetition is None else f"{one.repetition.half_life:.2g} epochs",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 def report(trials: Sequence[Trial], seeds: int | None = None) -> str:
     """A table for every workload, algorithm and hardware class that was trained on all data and on chosen ones, as Markdown."""
     by_place: dict[tuple[str, str, str, str], list[Trial]] = {}
@@ -278,39 +192,6 @@ def _open(record: Record) -> bool:
             return True
         told = told.get("made_by")
     return False
-
-
-def _kept(record: Record) -> int:
-    return 0 if record.selected is None else record.selected.kept_examples
-
-
-def _error(record: Record, quality: float) -> float | None:
-    metric = record.workload.metric
-    if metric.direction is Direction.MINIMIZE:
-        return quality
-    return 1 - quality if metric.unit == "fraction" else None
-
-
-def _place(record: Record) -> tuple[str, str, str, str]:
-    return record.workload.identity, record.workload.digest, record.entry.algorithm, record.hardware_class or "unknown hardware"
-
-
-def _options(record: Record) -> tuple[str, frozenset[tuple[str, str]]]:
-    return record.entry.curation, frozenset((name, str(value)) for name, value in record.entry.curation_options.items())
-
-
-def _names(found: set[tuple[str, frozenset[tuple[str, str]]]]) -> dict[tuple[str, frozenset[tuple[str, str]]], str]:
-    """What to call each method; where one occurs with several options, those in which they differ are added."""
-    names = {}
-    for curation, options in found:
-        shared = frozenset.intersection(*(others for name, others in found if name == curation))
-        own = ", ".join(f"{name}={value}" for name, value in sorted(options - shared))
-        names[curation, options] = f"{curation} ({own})" if own else curation
-    return names
-
-
-def _fraction(record: Record) -> float:
-    return 1.0 if record.selected is None else record.selected.keep_fraction
 
 
 def _arm(

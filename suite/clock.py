@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, final
 
-__all__ = ["CHARGED", "Bucket", "Clock", "Reading"]
+__all__ = ["CHARGED", "TEST", "Bucket", "Clock", "Reading"]
 
 
 class Bucket(StrEnum):
@@ -24,6 +24,8 @@ class Bucket(StrEnum):
 
 
 CHARGED = frozenset({Bucket.CURATE, Bucket.SETUP, Bucket.TRAIN})
+TEST = "test"
+"""The span of ``evaluate`` in which the test set is measured, at the hit and at the end; the rest is validation."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from .clock import TEST
 from .config import Plan
 from .curve import Curve, read_curve, write_curve
 from .errors import ConfigError
@@ -67,7 +68,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Trial:
-    """One line of the logs. ``curve`` is the record's ``curve.csv``; ``evaluation_share`` is over the charged seconds."""
+    """One line of the logs. ``curve`` is the record's ``curve.csv``; ``evaluation_share``: seconds on validation over the charged seconds."""
 
     __pydantic_config__: ClassVar = STRICT
     purpose: Purpose
@@ -241,7 +242,8 @@ def _logged(purpose: Purpose, record: Record, curve: Curve) -> Trial:
 
 def _evaluation_share(record: Record) -> float:
     seconds = record.time.charged_seconds
-    return round(record.time.wall_seconds.get("evaluate", 0.0) / seconds, 4) if seconds else 0.0
+    on_validation = record.time.wall_seconds.get("evaluate", 0.0) - record.time.span_seconds.get(f"evaluate/{TEST}", 0.0)
+    return round(on_validation / seconds, 4) if seconds else 0.0
 
 
 def _curve(trial: Trial) -> Curve:

@@ -29,7 +29,7 @@ from .algorithm import Batch, StepReport
 from .allowance import Allowance
 from .assembly import Assembly
 from .checkpoint import RunningTrial, tensor_bytes
-from .clock import Bucket, Clock
+from .clock import TEST, Bucket, Clock
 from .config import Plan
 from .curated import Curated
 from .curve import CurvePoint, crossings
@@ -276,7 +276,8 @@ class Trial:
                 return False
             reached = [workload.metric.reached(point.quality, workload.ladder.main) for point in progress.curve]
             if workload.metric.reached(measured.quality, workload.ladder.main) and not (reached and reached[-1]):
-                on_test = self.processes.told(lambda: self.evaluator.measure(self.inputs.test))
+                with self.clock.span(TEST):
+                    on_test = self.processes.told(lambda: self.evaluator.measure(self.inputs.test))
                 progress.test_at_hit, progress.test_measures_at_hit = on_test.quality, finite(on_test.others)
         point = CurvePoint(
             progress.examples,

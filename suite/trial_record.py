@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from . import machine
-from .clock import Bucket
+from .clock import TEST, Bucket
 from .config import Plan
 from .curve import crossings
 from .entry_code import code_digest, copy_code, source_of
@@ -142,7 +142,7 @@ def _result(trial: Trial, status: Status) -> Result:
     last = trial.progress.curve[-1] if trial.progress.curve else None
     at_end, measures = None, dict[str, float]()
     if status in (Status.HIT, Status.MISSED):
-        with trial.clock.bucket(Bucket.EVALUATE):
+        with trial.clock.bucket(Bucket.EVALUATE), trial.clock.span(TEST):
             measured = trial.evaluator.measure(trial.inputs.test)
         at_end, measures = measured.quality, finite(measured.others)
     return Result(
