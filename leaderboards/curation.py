@@ -15,34 +15,23 @@ from typing import Any
 
 from scipy import stats
 
-from ..suite.curve import Curve
 from ..suite.errors import UserError
-from ..suite.record import Entry, Record, Status
+from ..suite.record import Entry, Record
 from ..suite.workload import Direction, Lens
 from . import formats
-from .scaling import Decay, Repetition, fit_decay, fit_repetition
+from .claims import Claim, claims_markdown, decide, load_claims
+from .curation_scaling import scaling, scaling_markdown
+from .curation_trials import Place, Trial, arms_of, at_examples, at_seconds, finished, full_seconds, place
 from .statistics import Estimate, median
 
-__all__ = [
-    "CONTROLS",
-    "Arm",
-    "Scaling",
-    "break_even_uses",
-    "flags",
-    "markdown",
-    "quality_at",
-    "report",
-    "scaling",
-    "scaling_markdown",
-    "two_budgets",
-]
+__all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "markdown", "places", "report", "two_budgets"]
 
-Trial = tuple[Record, Curve]
 CONTROLS = frozenset({"random_score", "input_norm", "label_shuffled", "reversed"})
 """Curations without information, run to be beaten."""
 NOISE = 0.05
 """p-value of the one-sided paired t-test over seeds below which a difference is no noise."""
-_FINISHED = (Status.HIT, Status.MISSED, Status.DIVERGED)
+CUT_OFF = "cut off before equal examples"
+"""Flag of an arm of which a trial could not see all examples: what it would have reached is not known."""
 
 
 @dataclass(frozen=True)
@@ -86,31 +75,25 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
 
     ``UserError`` when the trials differ in one of these or none was on all data. A seed that ran twice counts once, the earliest.
     """
-    finished = [(r, curve) for r, curve in trials if r.status in _FINISHED and r.selected is not None and curve]
-    places = {_place(record) for record, _ in finished}
+    places = {place(record) for record, _ in finished(trials)}
     if len(places) != 1:
         raise UserError(f"expected trials of one workload, algorithm and hardware class, given {len(places)} combinations")
-    names = _names({_options(record) for record, _ in finished})
-    groups: dict[tuple[str, float], dict[int, Trial]] = {}
-    for record, curve in sorted(finished, key=lambda pair: (pair[0].started_at or "", pair[0].record_id), reverse=True):
-        groups.setdefault((names[_options(record)], _fraction(record)), {})[record.seed] = (record, curve)
-    full = [trial for (curation, _), own in groups.items() if curation == "all" for trial in own.values()]
-    if not full:
+    groups = arms_of(trials)
+    full = [trial for key, own in groups.items() if key.curation == "all" for trial in own.values()]
+    seconds = full_seconds(groups)
+    if seconds is None:
         raise UserError("expected trials on all data (curation 'all') to compare with, given none")
-    seconds = middle([curve[-1].charged_seconds for _, curve in full])
     reference = _median_cost(full)
-    arms = [
-        replace(
-            _arm(name, fraction, own, groups.get(("random", fraction), {}), seconds, reference),
-            flags=(
-                *flags(own, groups.get(("random", fraction), {}), _reversal(own, [g for (_, f), g in groups.items() if f == fraction])),
-                *(["open encoder"] if any(_open(record) for record, _ in own.values()) else []),
-            ),
-        )
-        for (name, fraction), own in groups.items()
-    ]
+    found = []
+    for (name, fraction), own in groups.items():
+        random = next((group for key, group in groups.items() if key == ("random", fraction)), {})
+        reversal = _reversal(own, [group for key, group in groups.items() if key.keep_fraction == fraction])
+        doubts = [*flags(own, random, reversal)]
+        doubts += ["open encoder"] if any(_open(record) for record, _ in own.values()) else []
+        doubts += [CUT_OFF] if any(at_examples(trial) is None for trial in own.values()) else []
+        found.append(replace(_arm(name, fraction, own, random, seconds, reference), flags=tuple(doubts)))
     sign = -1 if full[0][0].workload.metric.direction is Direction.MAXIMIZE else 1
-    return tuple(sorted(arms, key=lambda arm: (-arm.keep_fraction, sign * (arm.at_examples.value or 0.0), arm.curation)))
+    return tuple(sorted(found, key=lambda arm: (-arm.keep_fraction, sign * (arm.at_examples.value or 0.0), arm.curation)))
 
 
 def flags(own: Mapping[int, Trial], random: Mapping[int, Trial], reversal: Mapping[int, Trial]) -> tuple[str, ...]:
@@ -166,21 +149,33 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def report(trials: Sequence[Trial], seeds: int | None = None) -> str:
-    """A table for every workload, algorithm and hardware class that was trained on all data and on chosen ones, as Markdown."""
-    by_place: dict[tuple[str, str, str, str], list[Trial]] = {}
+def places(trials: Sequence[Trial]) -> dict[Place, list[Trial]]:
+    """The trials of every workload, algorithm and hardware class that was trained both on all data and on chosen ones, in order.
+
+    ``UserError`` when there is none.
+    """
+    found: dict[Place, list[Trial]] = {}
     for record, curve in trials:
-        by_place.setdefault(_place(record), []).append((record, curve))
-    parts = []
-    for (identity, _, algorithm, hardware), own in sorted(by_place.items()):
-        chosen = {record.entry.curation for record, _ in own if record.status in _FINISHED}
-        if "all" in chosen and len(chosen) > 1:
-            parts.append(f"### {identity}, {algorithm}, {hardware}\n\n{markdown(two_budgets(own), seeds)}")
-            fits = scaling(own)
-            if fits:
-                parts.append(f"Error at the end against kept examples (all data included):\n\n{scaling_markdown(fits)}")
-    if not parts:
+        found.setdefault(place(record), []).append((record, curve))
+    chosen = {where: {record.entry.curation for record, _ in finished(own)} for where, own in found.items()}
+    both = {where: own for where, own in sorted(found.items()) if "all" in chosen[where] and len(chosen[where]) > 1}
+    if not both:
         raise UserError("no workload was trained both on all data and on chosen ones; run `timetrial study nano_curation`")
+    return both
+
+
+def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[Claim] | None = None) -> str:
+    """The tables of every place of :func:`places` as Markdown: two budgets, published claims (those shipped, if none given), scaling."""
+    claims = load_claims() if claims is None else claims
+    parts = []
+    for where, own in places(trials).items():
+        parts.append(f"### {where.identity}, {where.algorithm}, {where.hardware}\n\n{markdown(two_budgets(own), seeds)}")
+        verdicts = decide(claims, own)
+        if verdicts:
+            parts.append(f"Published claims:\n\n{claims_markdown(verdicts)}")
+        fits = scaling(own)
+        if fits:
+            parts.append(f"Error at the end against kept examples (all data included):\n\n{scaling_markdown(fits)}")
     return "\n".join(parts)
 
 
@@ -197,11 +192,11 @@ def _open(record: Record) -> bool:
 def _arm(
     curation: str, fraction: float, own: dict[int, Trial], random: dict[int, Trial], budget_seconds: float, reference: float | None
 ) -> Arm:
-    at_examples = {seed: _at(trial, Lens.EXAMPLES, trial[0].workload.budget.examples) for seed, trial in own.items()}
-    at_seconds = [_at(trial, Lens.CHARGED_SECONDS, budget_seconds) for trial in own.values()]
-    by_chance = {seed: _at(trial, Lens.EXAMPLES, trial[0].workload.budget.examples) for seed, trial in random.items()}
+    by_seed = {seed: at_examples(trial) for seed, trial in own.items()}
+    in_time = [at_seconds(trial, budget_seconds) for trial in own.values()]
+    by_chance = {seed: at_examples(trial) for seed, trial in random.items()}
     sign = 1 if next(iter(own.values()))[0].workload.metric.direction is Direction.MAXIMIZE else -1
-    paired = [(sign * a, sign * b) for seed, a in at_examples.items() if a is not None and (b := by_chance.get(seed)) is not None]
+    paired = [(sign * a, sign * b) for seed, a in by_seed.items() if a is not None and (b := by_chance.get(seed)) is not None]
     selection = middle([record.time.wall_seconds.get("curate", 0.0) for record, _ in own.values()])
     to_main = _median_cost(list(own.values()))
     uses = None
@@ -212,8 +207,8 @@ def _arm(
         fraction,
         len(own),
         selection,
-        median([value for value in at_examples.values() if value is not None]),
-        median([value for value in at_seconds if value is not None]),
+        median([value for value in by_seed.values() if value is not None]),
+        median([value for value in in_time if value is not None]),
         sum(a > b for a, b in paired),
         len(paired),
         uses,
@@ -224,8 +219,7 @@ def _above(one: Mapping[int, Trial], other: Mapping[int, Trial]) -> float | None
     """p-value that ``one`` is no better than ``other`` at equal examples, paired by seed; None below two pairs."""
     differences = []
     for seed in sorted(set(one) & set(other)):
-        budget = one[seed][0].workload.budget.examples
-        a, b = _at(one[seed], Lens.EXAMPLES, budget), _at(other[seed], Lens.EXAMPLES, budget)
+        a, b = at_examples(one[seed]), at_examples(other[seed])
         if a is not None and b is not None:
             differences.append(a - b if one[seed][0].workload.metric.direction is Direction.MAXIMIZE else b - a)
     if len(differences) < 2:
@@ -249,10 +243,6 @@ def _reversal(own: Mapping[int, Trial], others: Sequence[dict[int, Trial]]) -> d
         if reverses(control, mine) and sum(reverses(control, entry) for entry in entries) == 1:
             return group
     return {}
-
-
-def _at(trial: Trial, lens: Lens, cost: float) -> float | None:
-    return quality_at(trial[1], lens, cost)
 
 
 def _median_cost(trials: Sequence[Trial]) -> float | None:

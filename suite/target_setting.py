@@ -68,7 +68,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Trial:
-    """One line of the logs. ``curve`` is the record's ``curve.csv``; ``evaluation_share``: seconds on validation over the charged seconds."""
+    """One line of the logs. ``curve`` is the record's ``curve.csv``; ``evaluation_share``: validation over charged seconds."""
 
     __pydantic_config__: ClassVar = STRICT
     purpose: Purpose
