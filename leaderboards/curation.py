@@ -21,7 +21,7 @@ from ..suite.workload import Direction, Lens
 from . import formats
 from .claims import Claim, claims_markdown, decide, load_claims
 from .curation_scaling import scaling, scaling_markdown
-from .curation_trials import Place, Trial, arms_of, at_examples, at_seconds, finished, full_seconds, place
+from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, finished, full_seconds, place
 from .statistics import Estimate, median
 
 __all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "markdown", "places", "report", "two_budgets"]
@@ -75,9 +75,9 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
 
     ``UserError`` when the trials differ in one of these or none was on all data. A seed that ran twice counts once, the earliest.
     """
-    places = {place(record) for record, _ in finished(trials)}
-    if len(places) != 1:
-        raise UserError(f"expected trials of one workload, algorithm and hardware class, given {len(places)} combinations")
+    combinations = len({place(record) for record, _ in finished(trials)})
+    if combinations != 1:
+        raise UserError(f"expected trials of one workload, algorithm and hardware class, given {combinations} combinations")
     groups = arms_of(trials)
     full = [trial for key, own in groups.items() if key.curation == "all" for trial in own.values()]
     seconds = full_seconds(groups)
@@ -86,7 +86,7 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
     reference = _median_cost(full)
     found = []
     for (name, fraction), own in groups.items():
-        random = next((group for key, group in groups.items() if key == ("random", fraction)), {})
+        random = groups.get(ArmKey("random", fraction), {})
         reversal = _reversal(own, [group for key, group in groups.items() if key.keep_fraction == fraction])
         doubts = [*flags(own, random, reversal)]
         doubts += ["open encoder"] if any(_open(record) for record, _ in own.values()) else []

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timetrial.leaderboards.curation import break_even_uses, markdown, quality_at, report, scaling, two_budgets
+from timetrial.leaderboards.curation import CUT_OFF, break_even_uses, markdown, report, two_budgets
+from timetrial.leaderboards.curation_scaling import scaling, time_scaling
+from timetrial.leaderboards.curation_trials import at_examples, at_seconds, quality_at
 from timetrial.suite import cli
+from timetrial.suite.curve import crossings
 from timetrial.suite.errors import UserError
 from timetrial.suite.record import write_record
 from timetrial.suite.workload import Lens
@@ -41,6 +44,33 @@ def test_quality_is_interpolated_between_evaluations_and_held_at_the_end():
     assert quality_at(curve, Lens.EXAMPLES, a.examples) == pytest.approx(a.quality)
     assert quality_at(curve, Lens.CHARGED_SECONDS, 1e9) == curve[-1].quality
     assert quality_at(curve[2:], Lens.EXAMPLES, 0) == curve[2].quality  # all was spent on choosing: the model is untrained
+
+
+def test_beyond_its_end_a_curve_says_something_only_if_it_ended_by_itself():
+    record, curve = trial(workload(), seconds_to_main=30.0)
+    assert at_examples((record, curve)) == curve[-1].quality
+    assert at_seconds((record, curve), 1e9) == curve[-1].quality  # all examples were seen
+    short = cut_off((record, curve), 20)
+    assert at_examples(short) is None
+    assert at_seconds(short, 1e9) is None
+    assert at_seconds(short, curve[10].charged_seconds) == curve[10].quality
+    all_levels = replace(record, crossings=tuple(replace(c, hit=True) for c in record.crossings))
+    assert at_examples((all_levels, curve[:20])) == curve[19].quality  # nothing harder was left to reach
+
+
+def cut_off(whole, points):
+    """The trial as it is when the seconds end it after so many evaluations."""
+    record, curve = whole
+    return replace(record, crossings=crossings(curve[:points], record.workload.metric, record.workload.ladder)), curve[:points]
+
+
+def test_an_arm_that_was_cut_off_is_flagged_and_has_no_quality_at_equal_examples():
+    of = workload()
+    short = [cut_off(trial(of, "adamw + el2n 0.5", seed, 50.0), 20) for seed in range(3)]
+    trials = [trial(of, "adamw", seed) for seed in range(3)] + [trial(of, "adamw + random 0.5", seed) for seed in range(3)] + short
+    (arm,) = (arm for arm in two_budgets(trials) if arm.curation == "el2n")
+    assert arm.at_examples.value is None and arm.pairs == 0 and arm.flags == (CUT_OFF,)
+    assert f"| not measured | not measured |  | never | 3 | {CUT_OFF} |" in markdown(two_budgets(trials))
 
 
 def chosen(of, entry, seed, seconds_to_main, selection):
@@ -178,6 +208,23 @@ def test_error_against_kept_examples_tells_a_power_law_from_an_exponential():
     trials = [*sized(of, "random", power), *sized(of, "all", power)]
     assert "| random | 4.50 k, 13.5 k, 27.0 k, 45.0 k | 0.300" in report(trials)
     assert scaling(trials) == scaling(trials[::-1])
+
+
+def test_error_against_seconds_is_the_least_reached_by_then_whatever_was_kept():
+    of = workload()
+    trials = [trial(of, "adamw + el2n 0.1", seed, 10.0, ceiling=0.8) for seed in range(3)]  # early but low
+    trials += [trial(of, "adamw + el2n 0.5", seed, 30.0) for seed in range(3)]
+    trials += [trial(of, "adamw", seed, 20.0) for seed in range(3)]
+    found = {one.curation: one for one in time_scaling(trials)}
+    assert set(found) == {"all", "el2n"}
+    for one in found.values():
+        seconds, errors = zip(*one.points, strict=True)
+        assert list(seconds) == sorted(set(seconds)) and list(errors) == sorted(set(errors), reverse=True)
+        for at, error in one.points:
+            reached = [1 - p.quality for r, c in trials if r.entry.curation == one.curation for p in c if 0 < p.charged_seconds <= at]
+            assert error == pytest.approx(min(reached))
+    assert found["all"].exponential.residual < found["all"].power.residual or found["all"].power.rate > 0
+    assert time_scaling(trials) == time_scaling(trials[::-1])
 
 
 def test_two_sizes_are_no_law():
