@@ -175,8 +175,8 @@ def note() -> str:
     """What every table of verdicts says below itself."""
     return (
         f"Differences are paired by seed; intervals are Student's at {CONFIDENCE:.0%}, each on its own: of twenty claims that lie exactly "
-        f"on their margin one is decided by chance. Below {MINIMUM_PAIRS} common seeds nothing is decided. Settings differ from those of the "
-        "papers; a claim that does not hold here may hold there."
+        f"on their margin one is decided by chance. Below {MINIMUM_PAIRS} common seeds nothing is decided. Settings differ from those of "
+        "the papers; a claim that does not hold here may hold there."
     )
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import shutil
 
-import numpy as np
 import pytest
 
 from timetrial.data_pipelines.curation.selection import Selection
@@ -29,6 +28,7 @@ from timetrial.suite.config import resolve
 from timetrial.suite.inputs import open_inputs
 from timetrial.suite.record import read_record
 from timetrial.suite.registry import definition
+from timetrial.suite.study import load_study
 from timetrial.suite.trial import run_trial
 
 SHORT = ["workload=digits_mlp", "loader=torch", "workload.budget.examples=2000", "workload.budget.charged_seconds=1000"]
@@ -107,4 +107,16 @@ def test_the_study_of_curation_runs_the_negative_controls_at_every_keep_fraction
     for fraction in sorted({arm["keep_fraction"] for arm in arms}):
         assert {arm["curation"] for arm in arms if arm["keep_fraction"] == fraction} >= CONTROLS
     assert sorted({arm["keep_fraction"] for arm in arms}) == [0.1, 0.5]
-    assert np.all([arm["algorithm"] == "nesterov" for arm in arms])
+    assert len({arm["curation"] for arm in arms} - CONTROLS) >= 12
+
+
+@pytest.mark.parametrize("name", ["nano_curation", "nano_scaling"])
+def test_every_arm_of_a_curation_study_is_trained_by_the_reference_for_the_same_time_and_does_not_rank(name):
+    arms = definition("study", name)["arms"]
+    assert "curation" not in arms[0]  # all of the data, which every budget and claim is relative to
+    assert {arm["algorithm"] for arm in arms} == {"reference"}
+    budgets = {(arm["overrides"]["workload.budget.charged_seconds"], arm["overrides"]["workload.ranked"]) for arm in arms}
+    assert len(budgets) == 1 and not any(ranked for _, ranked in budgets)
+    assert load_study(name).seeds >= 3
+    overrides = [f"{key}={value}" for key, value in arms[-1]["overrides"].items()]
+    assert not resolve(["workload=cifar10_cnn", *overrides]).workload.ranked
