@@ -121,7 +121,7 @@ class Verdict:
     def measured(self) -> str:
         """The effect with its interval as it is read: ``+0.012 (+0.004 to +0.020)``, ``1.31x (1.10x to 1.55x)``."""
         if self.effect is None:
-            return "–"
+            return "–" if self.outcome is Outcome.NOT_MEASURED else "both missed"
         write = "{:.2f}x".format if self.claim.measure.is_cost else "{:+.4f}".format
         if self.interval is None or self.interval.high is None:
             return write(self.effect)
@@ -191,10 +191,11 @@ def _checked(claim: Claim, where: str) -> Claim:
 
 def _decide(claim: Claim, trials: Sequence[Trial], seconds: float | None) -> Verdict:
     sides = [_values(claim, side, trials, seconds) for side in (claim.better, claim.worse)]
+    met = sorted(set(sides[0]) & set(sides[1]))
     # Where both missed the target, which of the two is nearer to it is not known.
-    common = [seed for seed in sorted(set(sides[0]) & set(sides[1])) if not sides[0][seed] == sides[1][seed] == -math.inf]
+    common = [seed for seed in met if not sides[0][seed] == sides[1][seed] == -math.inf]
     if not common:
-        return Verdict(claim, Outcome.NOT_MEASURED, 0)
+        return Verdict(claim, Outcome.UNDECIDED if met else Outcome.NOT_MEASURED, len(met))
     sides = [{seed: max(value, _price(claim, trials)) for seed, value in side.items()} for side in sides]
     differences = np.array([sides[0][seed] - sides[1][seed] for seed in common])
     read = math.exp if claim.measure.is_cost else float

@@ -150,22 +150,19 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
 
 
 def places(trials: Sequence[Trial]) -> dict[Place, list[Trial]]:
-    """The trials of every workload, algorithm and hardware class that was trained both on all data and on chosen ones, in order.
-
-    ``UserError`` when there is none.
-    """
+    """The trials of every workload, algorithm and hardware class that was trained both on all data and on chosen ones, in order."""
     found: dict[Place, list[Trial]] = {}
     for record, curve in trials:
         found.setdefault(place(record), []).append((record, curve))
     chosen = {where: {record.entry.curation for record, _ in finished(own)} for where, own in found.items()}
-    both = {where: own for where, own in sorted(found.items()) if "all" in chosen[where] and len(chosen[where]) > 1}
-    if not both:
-        raise UserError("no workload was trained both on all data and on chosen ones; run `timetrial study nano_curation`")
-    return both
+    return {where: own for where, own in sorted(found.items()) if "all" in chosen[where] and len(chosen[where]) > 1}
 
 
 def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[Claim] | None = None) -> str:
-    """The tables of every place of :func:`places` as Markdown: two budgets, published claims (those shipped, if none given), scaling."""
+    """The tables of every place of :func:`places` as Markdown: two budgets, published claims (those shipped, if none given), scaling.
+
+    ``UserError`` when there is no such place.
+    """
     claims = load_claims() if claims is None else claims
     parts = []
     for where, own in places(trials).items():
@@ -176,6 +173,8 @@ def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[C
         fits = scaling(own)
         if fits:
             parts.append(f"Error at the end against kept examples (all data included):\n\n{scaling_markdown(fits)}")
+    if not parts:
+        raise UserError("no workload was trained both on all data and on chosen ones; run `timetrial study nano_curation`")
     return "\n".join(parts)
 
 

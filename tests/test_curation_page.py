@@ -1,0 +1,67 @@
+"""The page of a curation study: what the tables say, on one page that fetches nothing and is the same for the same records."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from timetrial.leaderboards.claims import Claim, Measure, Side
+from timetrial.leaderboards.curation_page import curation_page
+
+from .synthetic_records import LOSS, trial, workload
+
+CLAIM = Claim(
+    "good <b>beats</b> random",
+    "Nobody 2026",
+    "page 1",
+    "elsewhere",
+    "cifar10_cnn",
+    Side("good", 0.5),
+    Side("random", 0.5),
+    Measure.QUALITY_AT_EXAMPLES,
+)
+ABSENT = replace(CLAIM, claim="what nobody ran", better=Side("rs2", 0.1))
+COST = replace(CLAIM, claim="good is sooner", measure=Measure.SECONDS_TO_TARGET, margin=1.2)
+
+
+def study(of, sizes=(0.1, 0.3, 0.5)):
+    trials = [trial(of, "adamw", seed, 20.0 + seed) for seed in range(3)]
+    for name, seconds in (("good", 12.0), ("random", 25.0)):
+        for kept in sizes:
+            ceiling = 0.95 - 0.05 / kept**0.5
+            trials += [trial(of, f"adamw + {name} {kept}", seed, seconds + seed, ceiling=ceiling) for seed in range(3)]
+    return trials
+
+
+@pytest.fixture(scope="module")
+def page():
+    return curation_page(study(workload()), "a study", 5, [CLAIM, ABSENT, COST])
+
+
+def test_the_page_holds_budgets_claims_and_scaling(page):
+    assert page.count("<section") == 3
+    assert re.search(r"good &lt;b&gt;beats&lt;/b&gt; random.*?verdict held.*?what nobody ran.*?verdict not\b.*?not measured", page, re.S)
+    assert "1 held, 0 did not hold, 1 undecided, 1 not measured" in page and "3/5" in page
+    assert len(re.findall(r'<g class="series', page)) == 2 + 3  # good and random against kept examples; against seconds all data too
+    assert len(re.findall(r'<path class="dots"', page)) >= 2 * (9 + 3)
+    assert "1 − accuracy, validation, against kept examples" in page
+
+
+def test_the_page_fetches_nothing_and_does_not_depend_on_the_order_of_records(page):
+    assert not re.findall(r'(?:src|href)="(?!#|data:)', page)
+    trials = study(workload())
+    assert curation_page(trials[::-1], "a study", 5, [CLAIM, ABSENT, COST]) == page
+
+
+def test_without_sizes_or_claims_their_parts_are_left_out_and_losses_are_errors_too():
+    of = workload("digits_mlp", metric=LOSS)
+    page = curation_page(study(of, sizes=(0.5,)), "small", None, [CLAIM])
+    assert 'id="claims"' not in page and "against kept examples" not in page
+    assert "loss, validation, against charged seconds" in page
+    assert page.count("<section") == 2
+
+
+def test_a_page_without_anything_to_compare_is_empty():
+    assert "<section" not in curation_page([trial(workload(), "adamw + random 0.5")], "nothing", None, [])
