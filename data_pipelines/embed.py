@@ -2,8 +2,8 @@
 
 ``raw``: the continuous inputs, flattened. ``pca``: their leading principal components. ``patches``: random-patch features with k-means
 filters. ``contrastive``: a small encoder trained on the pool without labels. ``tfidf``: latent semantic analysis of texts or tokens.
-``model``: features of the workload's own model after some epochs. ``minilm``: a pretrained text encoder, of the open track. An embedder
-sees inputs and never labels; ``model`` learns from the labels that the workload trains on.
+``model``: features of the workload's own model after some epochs. ``minilm`` (texts), ``timm`` and ``open_clip`` (pictures): pretrained
+encoders, of the open track. An embedder sees inputs and never labels; ``model`` learns from the labels that the workload trains on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .contrastive import contrastive_features
 from .curation.interface import TrainProxy
 from .curation.pool import Pool
 from .curation.selection import Cost
-from .encoders import minilm
+from .encoders import minilm, open_clip_features, pictures, timm_features
 from .patches import patch_features
 
 __all__ = ["EMBEDDERS", "Embedder", "contrastive", "embed", "model_features", "patches", "pca", "raw", "tfidf"]
@@ -69,13 +69,13 @@ def pca(pool: Pool, *, dimensions: int = 64, fit_examples: int = 5000) -> np.nda
 
 def patches(pool: Pool, *, seed: int, filters: int = 64, size: int = 6, stride: int = 3, patch_count: int = 50_000) -> np.ndarray:
     """Random-patch features of the first image input, float32 ``[n, 4·2·filters]``; see :func:`~.patches.patch_features`."""
-    return patch_features(_pictures(pool, "patches"), seed=seed, filters=filters, size=size, stride=stride, patch_count=patch_count)
+    return patch_features(pictures(pool, "patches"), seed=seed, filters=filters, size=size, stride=stride, patch_count=patch_count)
 
 
 def contrastive(pool: Pool, *, seed: int, epochs: float = 1.0, learning_rate: float = 2e-3, temperature: float = 0.2) -> np.ndarray:
     """An encoder trained on the pool without labels, float32 ``[n, 128]``; see :func:`~.contrastive.contrastive_features`."""
-    pictures = _pictures(pool, "contrastive")
-    return contrastive_features(pictures, seed=seed, epochs=epochs, learning_rate=learning_rate, temperature=temperature)
+    images = pictures(pool, "contrastive")
+    return contrastive_features(images, seed=seed, epochs=epochs, learning_rate=learning_rate, temperature=temperature)
 
 
 def tfidf(pool: Pool, *, dimensions: int = 64, words: int = 1, buckets: int = 2**16) -> np.ndarray:
@@ -141,6 +141,8 @@ EMBEDDERS: Mapping[str, Embedder] = {
     "tfidf": Embedder(tfidf),
     "model": Embedder(model_features, seeded=True, cacheable=False),
     "minilm": Embedder(minilm, pretrained=True),
+    "timm": Embedder(timm_features, pretrained=True),
+    "open_clip": Embedder(open_clip_features, pretrained=True),
 }
 
 
@@ -201,14 +203,6 @@ def _cached(path: Path) -> tuple[np.ndarray, Cost] | None:
         return np.load(path, mmap_mode="r"), Cost(**note["cost"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _pictures(pool: Pool, embedder: str) -> np.ndarray:
-    """The first image input, uint8 ``[n, H, W, C]``; ``NeedsUnmet`` without one."""
-    names = [name for name in pool.inputs if pool.rows(name, slice(0, 1)).ndim == 4]
-    if not names:
-        raise NeedsUnmet(f"embedder {embedder!r} needs an image input [n, height, width, channels]; the pool has none")
-    return pool.field(names[0])
 
 
 def _chunks(pool: Pool, positions: np.ndarray) -> Iterator[np.ndarray]:
