@@ -121,8 +121,19 @@ def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int,
     if workload.batch_size > len(pool):
         raise ConfigError(f"workload {workload.name}: batch_size: expected at most the pool's {len(pool)}, given {workload.batch_size}")
     test = dataset.splits["test"]
-    augmentation = build(Augmentation, workload.data.augmentation, f"workload {workload.name}: data.augmentation")
+    augmentation = _augmentation(workload, task, dataset, own=source.name.startswith("own_"))
     return Inputs(workload, task, dataset, pool, validation, Examples(test, np.arange(len(test), dtype=np.int64)), augmentation)
+
+
+def _augmentation(workload: Workload, task: Task, dataset: Dataset, own: bool) -> Augmentation:
+    """As the workload states it. A user's own pictures are normalised by their measured colours where it says nothing about these."""
+    stated = workload.data.augmentation
+    found = build(Augmentation, stated, f"workload {workload.name}: data.augmentation")
+    field = dataset.splits["train"].fields.get("image")
+    pictures = "image" in task.fields and field is not None and field.kind in (FieldKind.IMAGE, FieldKind.JPEG)
+    if not own or not pictures or {"mean", "std"} & set(stated) or "mean" not in dataset.facts:
+        return found
+    return replace(found, mean=tuple(dataset.facts["mean"]), std=tuple(dataset.facts["std"]))
 
 
 def _from_folder(options: Mapping[str, Any], folder: Path | None) -> Mapping[str, Any]:

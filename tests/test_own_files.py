@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import struct
 
@@ -39,6 +40,11 @@ def values(dataset, split, name):
 def classes_of(dataset):
     """The facts but for statistics of pictures."""
     return {name: fact for name, fact in dataset.facts.items() if name not in ("mean", "std", "patch_covariance")}
+
+
+def encoded(field):
+    """The files of a field of encoded pictures."""
+    return [field.values[a:b].tobytes() for a, b in zip(field.offsets[:-1], field.offsets[1:], strict=True)]
 
 
 def kinds(dataset):
@@ -125,11 +131,25 @@ def test_pictures_of_many_sizes_must_be_jpeg(folder, read):
     train = dataset.splits["train"].fields["image"]
     assert train.kind is FieldKind.JPEG
     assert (len(train), len(dataset.splits["test"])) == (8, 2)
+    pixels = [np.asarray(Image.open(io.BytesIO(file))).reshape(-1, 3) / 255 for file in encoded(train)]
+    mean = np.mean([picture.mean(axis=0) for picture in pixels], axis=0)
+    np.testing.assert_allclose(dataset.facts["mean"], mean)  # every picture counts as much, however large
+    np.testing.assert_allclose(dataset.facts["std"], np.sqrt(np.mean([(p**2).mean(axis=0) for p in pixels], axis=0) - mean**2))
     contents = {path.read_bytes() for path in paths}
-    assert all(train.values[a:b].tobytes() in contents for a, b in zip(train.offsets[:-1], train.offsets[1:], strict=True))
+    assert contents.issuperset(encoded(train))
     Image.fromarray(PICTURES[0]).save(folder / "a" / "9.png")
     with pytest.raises(DataError, match="pictures of 6 sizes"):
         read(folder)
+
+
+def test_a_jpeg_that_is_cut_off_is_told_before_any_training(folder, read):
+    for i in range(6):
+        (folder / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(np.tile(PICTURES[i], (9, i + 2, 1))).save(folder / "ab"[i % 2] / f"{i}.jpg")
+    for path in folder.glob("*/*.jpg"):
+        path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="picture 0 of train cannot be read"):
+        read(folder, test_fraction=0.34)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------------------------

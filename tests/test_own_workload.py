@@ -17,8 +17,9 @@ import yaml
 
 import timetrial
 from timetrial.suite.cli import main
-from timetrial.suite.config import resolve_definition
-from timetrial.suite.registry import names
+from timetrial.suite.config import resolve, resolve_definition
+from timetrial.suite.inputs import open_inputs
+from timetrial.suite.registry import adopt, names
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["--no-mlflow", "--quiet", "loader=torch", "workload.budget.examples=640"]
@@ -224,6 +225,29 @@ def test_pictures_by_class_and_pictures_with_masks_run_in_shipped_families(tmp_p
     unet = {"width": 4, "depth": 1, "fold": 2, "norm": "group", "activation": "relu"}
     folder = pictures(tmp_path / "masks", "nuclei_unet", unet, mask=np.zeros((200, 32, 32), np.int16))
     assert run(folder, tmp_path / "b", "++workload.loss.dice=1.0", "workload.budget.examples=64", "workload.metric.name=iou") in (0, 3)
+
+
+def opened(folder, home, augmentation):
+    """The data of a folder of pictures whose workload states an augmentation."""
+    content = yaml.safe_load((folder / "workload.yaml").read_text())
+    content["data"]["augmentation"] = augmentation
+    (folder / "workload.yaml").write_text(yaml.safe_dump(content))
+    return open_inputs(resolve([f"workload={adopt(str(folder))}"]).workload, home)
+
+
+def test_own_pictures_are_normalised_by_their_own_colours_unless_the_workload_says_how(tmp_path):
+    vit = {"width": 16, "depth": 1, "heads": 2, "expansion": 1, "activation": "gelu", "post_norm": False}
+    folder = pictures(tmp_path / "photos", "cifar10_vit", vit, label=np.arange(200) % 3)
+    found = opened(folder, tmp_path / "home", {"flip": True})
+    train = np.asarray(found.dataset.splits["train"].fields["image"].values) / 255
+    np.testing.assert_allclose(found.augmentation.mean, train.mean(axis=(0, 1, 2)))
+    np.testing.assert_allclose(found.augmentation.std, train.std(axis=(0, 1, 2)))
+    assert found.augmentation.flip
+    stated = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    assert opened(folder, tmp_path / "home", stated).augmentation.mean == (0.5, 0.5, 0.5)
+    assert opened(folder, tmp_path / "home", {"mean": None, "std": None}).augmentation.dtype == np.uint8
+    opened(folder, tmp_path / "home", {})
+    assert run(folder, tmp_path / "home", "++workload.loss.label_smoothing=0.1", "workload.budget.examples=64") == 3
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ Gives     label       INT: the column or array of this name, or the folder's nam
                       text: ARRAY uint8 [bytes], UTF-8, zeros after the end, longer ones cut between characters; length: INT
 Splits    As given. Without a test split, test_fraction of train is cut for it, once for all with seed 0, the classes in proportion.
 Facts     classes, class_names; number_names, number_mean, number_std (over train; 1 for a constant); category_names, category_sizes
-          (index 0 included); mean, std, patch_covariance of pictures of one size, as in cifar10; each where there are such
+          (index 0 included); mean, std of pictures, and patch_covariance of those of one size, as in cifar10; each where there are
+          such. A workload that states no mean and std for its pictures is normalised by these
 Options   path; label, text: names of the columns; bytes: width of the text; test_fraction
 """
 
@@ -37,7 +38,7 @@ from .common import byte_rows, encode_categories
 from .own_readers import Pictures, read_splits
 
 _TEST_SEED = 0
-_WHITENING_PICTURES = 5000
+_WHITENING_PICTURES, _DECODED_PICTURES = 5000, 1000
 
 Columns = Mapping[str, np.ndarray | Pictures]
 
@@ -67,6 +68,8 @@ def decode(paths: Mapping[str, Path], options: Mapping[str, Any]) -> Decoded:
     image = splits["train"].get("image")
     if image is not None and image.kind is FieldKind.IMAGE:
         facts |= picture_facts(np.asarray(image.values))
+    if image is not None and image.kind is FieldKind.JPEG:
+        facts |= encoded_picture_facts(image)
     return Decoded(splits, facts)
 
 
@@ -76,6 +79,25 @@ def picture_facts(images: np.ndarray) -> dict[str, Any]:
     std = np.maximum(std, 1.0)  # of one colour only
     covariance = patch_covariance(images[:_WHITENING_PICTURES], mean, std) if min(images.shape[1:3]) >= 2 else np.eye(12)
     return {"mean": (mean / 255).tolist(), "std": (std / 255).tolist(), "patch_covariance": covariance.tolist()}
+
+
+def encoded_picture_facts(pictures: Field) -> dict[str, Any]:
+    """Mean and std of each channel of JPEG files, every one with the same weight, of at most 1,000 spread over the split."""
+    from PIL import Image
+
+    levels, counts = np.arange(256), np.zeros((3, 256))
+    offsets = np.asarray(pictures.offsets)
+    for i in np.linspace(0, len(offsets) - 2, min(len(offsets) - 1, _DECODED_PICTURES)).astype(int):
+        try:
+            with Image.open(io.BytesIO(pictures.values[offsets[i] : offsets[i + 1]].tobytes())) as picture:
+                pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+        except OSError as problem:
+            raise DataError(f"own_files: picture {i} of train cannot be read: {problem}") from problem
+        counts += np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(3)]) / len(pixels)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ levels
+    std = np.maximum(np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0.0)), 1.0)
+    return {"mean": (mean / 255).tolist(), "std": (std / 255).tolist()}
 
 
 def identify(options: Mapping[str, Any]) -> str:
@@ -211,7 +233,7 @@ def _rows(column: Field, ids: np.ndarray) -> Field:
 
 SOURCE = Source(
     name="own_files",
-    version=2,
+    version=3,
     licence="the user's",
     citation="the user's own files",
     files=(),
