@@ -222,6 +222,15 @@ def test_planted_near_duplicates_are_found_by_comparing_a_small_share_of_all_pai
     assert len(as_set(found.pairs) - true) <= 1  # what is found is real
 
 
+def test_near_duplicates_are_the_same_for_one_and_two_threads(threads):
+    data, found = planted(), []
+    for count in (1, 2):
+        threads(count)
+        found.append(near_pairs(Rows([data]), 0.95))
+    one, two = (f.pairs for f in found)
+    assert np.array_equal(one.first, two.first) and np.array_equal(one.second, two.second) and np.array_equal(one.cosine, two.cosine)
+
+
 def test_too_low_a_recall_on_the_sample_widens_the_margin_to_the_guarantee():
     data = rows(600, 8)  # no clusters: every cell's border is full of rows
     narrow = near_pairs(Rows([data]), 0.9, cells=40, reach=0.01)

@@ -151,6 +151,33 @@ def test_candidates_follow_the_banding_curve():
         assert hits / tries == pytest.approx(expected, abs=4 * np.sqrt(0.25 / tries))
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.9])
+def test_the_banding_has_the_least_area_of_false_candidates_of_all_bandings(threshold):
+    """Misses above the threshold plus false candidates below it, by brute force over all bands and rows."""
+    datasketch = pytest.importorskip("datasketch")
+    permutations, grid = 64, np.linspace(0, 1, 2001)
+
+    def area(bands, rows):
+        found = 1 - (1 - grid**rows) ** bands
+        wrong = np.where(grid < threshold, found, 1 - found)
+        return float(((wrong[1:] + wrong[:-1]) / 2 * np.diff(grid)).sum())
+
+    chosen = datasketch.MinHashLSH(threshold=threshold, num_perm=permutations)
+    every = [area(b, r) for b in range(1, permutations + 1) for r in range(1, permutations // b + 1)]
+    assert area(chosen.b, chosen.r) == pytest.approx(min(every), abs=2e-3)
+
+
+def test_who_is_a_copy_of_whom_does_not_depend_on_how_texts_are_spread_over_ids():
+    pytest.importorskip("datasketch")
+    texts = sentences(np.random.default_rng(1), 30)
+    texts += [t.replace(t.split()[10], "changed", 1) for t in texts[:15]]
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(45)
+        pool = Pool(np.arange(45), {"text": np.array(texts, object)[order]}, data_digest=f"order {seed}")
+        kept = order[choose(MinHashDedup(threshold=0.7), pool)[0].ids]
+        assert sorted(kept % 30) == list(range(30))  # one of every text and its edit
+
+
 def test_minhash_needs_texts_or_tokens_and_the_library(monkeypatch):
     with pytest.raises(NeedsUnmet, match="texts or tokens"):
         choose(MinHashDedup(), Pool(np.arange(3), {"x": np.zeros((3, 2), np.float32)}, data_digest="x"))

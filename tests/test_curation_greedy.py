@@ -1,6 +1,6 @@
 """Greedy and matching methods against brute force: submodular sets, k-center, herding, gradient matching, neighbourhood scores.
 
-Properties 12 (balanced sampling) and 18 (greedy selection) of the list in tests/test_curation_trial.py.
+Properties 11 (density pruning by temperature), 12 (balanced sampling) and 18 (greedy selection) of the list in test_curation_trial.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from scipy.optimize import nnls
 
 from timetrial.data_pipelines.clusters import Clusters
 from timetrial.data_pipelines.curation.class_distance import class_mean_distance, class_median_distance
-from timetrial.data_pipelines.curation.density import complexity
+from timetrial.data_pipelines.curation.context import make_context
+from timetrial.data_pipelines.curation.density import DensityPruning, complexity
 from timetrial.data_pipelines.curation.geometry import herd, k_center
 from timetrial.data_pipelines.curation.glister import glister
 from timetrial.data_pipelines.curation.gradient_matching import craig, gradient_gram, match_gradient
 from timetrial.data_pipelines.curation.hierarchical import balanced_sizes
+from timetrial.data_pipelines.curation.interface import Pool, curate
 from timetrial.data_pipelines.curation.neighbourhood import contrast, message_passing, spread
 from timetrial.data_pipelines.curation.quantization import graph_cut_bins
 from timetrial.data_pipelines.curation.samplers import water_fill
@@ -286,3 +288,15 @@ def test_a_tight_lonely_cluster_is_less_complex_than_a_wide_one():
     found = complexity(Clusters(centroids, labels, similarities, True, {}))
     assert found[1] > found[2] > found[0] > 0
     assert complexity(Clusters(centroids[:1], np.zeros(3, int), np.ones(3, np.float32), True, {})).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("temperature", "sizes"), [(1e6, [50, 50, 50]), (1e-6, [100, 25, 25])])
+def test_a_hot_allocation_is_even_and_a_cold_one_fills_the_most_complex_cluster(temperature, sizes):
+    """Budget 150 of three blobs of 100: cold, the others stay at their lower bound of half an even share."""
+    rng = np.random.default_rng(0)
+    spread = np.repeat([0.1, 0.005, 0.005], 100)[:, None]
+    x = (np.repeat(np.eye(3, 6), 100, axis=0) + spread * np.clip(rng.normal(size=(300, 6)), -2, 2)).astype(np.float32)
+    pool = Pool(np.arange(300), {"x": x}, data_digest="blobs")
+    method = DensityPruning(embedder="raw", clusters=3, temperature=temperature)
+    kept = curate(method, pool, 0.5, make_context(pool, np.random.default_rng(0))).ids
+    assert np.bincount(kept // 100).tolist() == sizes

@@ -219,6 +219,15 @@ def test_each_class_gets_its_own_share():
     assert np.bincount(labels[kept]).tolist() == [450, 50]
 
 
+def test_a_budget_smaller_than_the_number_of_classes_is_met():
+    labels = np.repeat(np.arange(10), 3)
+    for budget in (1, 4, 9):
+        assert len(stratified_random(labels, budget, generator())) == budget
+        kept = per_class(labels, budget, lambda members, part: np.arange(part))
+        assert len(kept) == budget and np.bincount(labels[kept]).max() == 1
+    assert stratified_random(np.zeros(1, int), 1, generator()).tolist() == [0]
+
+
 def test_stratified_random_is_uniform_inside_a_class():
     labels = np.repeat([0, 1], [8, 4])
     hits = np.zeros(12)

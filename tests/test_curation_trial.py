@@ -4,16 +4,17 @@ The properties that curation must have, and where each is tested (here: 24, ledg
 always run, their flags on boards in test_curation_board):
 
 1 to 6   near-duplicates: copies, brute force, recall, rules, order, rounding      test_curation_duplicates, test_clusters
-7, 8     MinHash; duplicates that people found                                     test_curation_copies, test_contamination
+7, 8     MinHash and its banding; duplicates that people found                     test_curation_copies, test_contamination
 9, 10    clustering; out of core equals in core                                    test_clusters
-11 to 14 budgets and allocators                                                    test_curation_samplers; 12: test_curation_greedy
-15 to 17 scores                                                                    test_curation_scores
+11 to 14 budgets and allocators                                                    test_curation_samplers; 11, 12: test_curation_greedy
+15 to 17 scores; in eval mode, without augmentation                                test_curation_scores, test_proxy, test_loaders
 18       greedy selection                                                          test_curation_greedy
 19       scaling-law fits                                                          test_scaling
 20, 21   dynamic methods                                                           test_curation_dynamic
 22       delivered ids are the planned ones                                        test_loaders, test_batcher
 23       mask and rewrite                                                          test_curation_rewrite
-26       boards are pure functions of records                                      test_boards
+26       boards are pure functions of records                                      test_boards, test_claims, test_curation_page
+tables   the perceptron's theory; the whole chain against it                       test_curation_perceptron, test_curation_pools
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from timetrial.suite.assembly import Assembly
@@ -77,6 +78,17 @@ def test_training_a_proxy_leaves_the_random_state_alone(train):
     before = torch.get_rng_state()
     train(1, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_examples_are_measured_in_eval_mode_whatever_the_size_of_a_batch(prepared_home):
+    losses = []
+    for size in (512, 33):
+        plan = resolve(["workload=digits_mlp", "loader=torch", f"workload.evaluation.batch_size={size}"])
+        parts = Assembly(plan, open_inputs(plan.workload, prepared_home), derive_seeds(0))
+        plain = parts.model
+        parts.model = lambda seed, plain=plain: nn.Sequential(nn.BatchNorm1d(64), nn.Dropout(0.5), plain(seed))
+        losses.append(ProxyTrainer(parts)(1, seed=0).last.losses)
+    np.testing.assert_allclose(*losses, rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_collected_is_refused_by_name(train):
