@@ -24,7 +24,7 @@ from .curation_scaling import scaling, scaling_markdown
 from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, finished, full_seconds, place
 from .statistics import Estimate, median
 
-__all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "markdown", "places", "report", "two_budgets"]
+__all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "heading", "markdown", "places", "report", "two_budgets"]
 
 CONTROLS = frozenset({"random_score", "input_norm", "label_shuffled", "reversed"})
 """Curations without information, run to be beaten."""
@@ -158,6 +158,13 @@ def places(trials: Sequence[Trial]) -> dict[Place, list[Trial]]:
     return {where: own for where, own in sorted(found.items()) if "all" in chosen[where] and len(chosen[where]) > 1}
 
 
+def heading(where: Place, trials: Sequence[Trial]) -> str:
+    """``cifar10_cnn@1, adamw (settings 1a2b3c), cpu2, budget 112 k examples and 120 s``: what tells a place from every other."""
+    budget = trials[0][0].workload.budget
+    spent = f"budget {formats.count(budget.examples)} examples and {formats.seconds(budget.charged_seconds)}"
+    return f"{where.identity}, {where.algorithm} (settings {where.settings}), {where.hardware}, {spent}"
+
+
 def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[Claim] | None = None) -> str:
     """The tables of every place of :func:`places` as Markdown: two budgets, published claims (those shipped, if none given), scaling.
 
@@ -166,7 +173,7 @@ def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[C
     claims = load_claims() if claims is None else claims
     parts = []
     for where, own in places(trials).items():
-        parts.append(f"### {where.identity}, {where.algorithm}, {where.hardware}\n\n{markdown(two_budgets(own), seeds)}")
+        parts.append(f"### {heading(where, own)}\n\n{markdown(two_budgets(own), seeds)}")
         verdicts = decide(claims, own)
         if verdicts:
             parts.append(f"Published claims:\n\n{claims_markdown(verdicts)}")

@@ -10,7 +10,7 @@ from typing import Any
 from ..suite.workload import Metric
 from . import formats
 from .claims import Claim, Verdict, decide, load_claims, note, tally
-from .curation import places, two_budgets
+from .curation import heading, places, two_budgets
 from .curation_scaling import Scaling, TimeScaling, better, scaling, time_scaling
 from .curation_trials import Place, Trial, arms_of, full_seconds
 from .page import Whisker, render
@@ -63,7 +63,8 @@ def _view(where: Place, trials: Sequence[Trial], claims: Sequence[Claim]) -> dic
     colours = {name: i for i, name in enumerate(names)}
     verdicts = decide(claims, trials)
     return {
-        "place": where,
+        "name": where.identity,
+        "rest": heading(where, trials).partition(", ")[2],
         "metric": metric,
         "budget": trials[0][0].workload.budget,
         "seconds": full_seconds(arms_of(trials)),

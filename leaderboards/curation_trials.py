@@ -7,6 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from ..suite.curve import Curve
+from ..suite.files import object_digest
 from ..suite.record import Record, Status
 from ..suite.workload import Direction, Lens
 
@@ -29,12 +30,13 @@ _FINISHED = (Status.HIT, Status.MISSED, Status.DIVERGED)
 
 
 class Place(NamedTuple):
-    """What trials must share to be compared."""
+    """What trials must share to be compared. ``settings``: short digest of the algorithm's options and hyperparameters."""
 
     identity: str
     digest: str
     algorithm: str
     hardware: str
+    settings: str
 
 
 class ArmKey(NamedTuple):
@@ -45,8 +47,10 @@ class ArmKey(NamedTuple):
 
 
 def place(record: Record) -> Place:
-    """The workload, algorithm and hardware class of a record."""
-    return Place(record.workload.identity, record.workload.digest, record.entry.algorithm, record.hardware_class or "unknown hardware")
+    """The workload, algorithm with its settings and hardware class of a record."""
+    of, entry = record.workload, record.entry
+    settings = object_digest([dict(entry.algorithm_options), dict(entry.hyperparameters)])[:6]
+    return Place(of.identity, of.digest, entry.algorithm, record.hardware_class or "unknown hardware", settings)
 
 
 def finished(trials: Sequence[Trial]) -> list[Trial]:

@@ -184,7 +184,16 @@ def test_every_workload_with_both_gets_a_table():
     of, other = workload("one"), workload("two")
     trials = [trial(of, "adamw"), trial(of, "adamw + rs2 0.5"), trial(other, "adamw"), trial(other, "lion + rs2 0.5")]
     text = report(trials)
-    assert "### one@1, adamw, cpu2" in text and "two@1" not in text
+    assert "### one@1, adamw (settings " in text and "cpu2, budget 40.0 k examples and 60.0 s\n" in text and "two@1" not in text
+
+
+def test_an_algorithm_with_other_hyperparameters_is_another_place():
+    of = workload()
+    trials = [trial(of, "adamw"), trial(of, "adamw + rs2 0.5")]
+    tuned = [trial(of, "adamw", record_id="tuned", hyperparameters={"lr": 0.1})]
+    assert report(trials + tuned) == report(trials)
+    with pytest.raises(UserError, match="2 combinations"):
+        two_budgets(trials + tuned)
 
 
 def sized(of, curation, law, seeds=2):

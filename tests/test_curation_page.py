@@ -41,7 +41,7 @@ def page():
 
 
 def test_the_page_holds_budgets_claims_and_scaling(page):
-    assert page.count("<section") == 3
+    assert page.count("<section") == 3 and 'id="claims-1"' in page
     assert re.search(r"good &lt;b&gt;beats&lt;/b&gt; random.*?verdict held.*?what nobody ran.*?verdict not\b.*?not measured", page, re.S)
     assert "1 held, 0 did not hold, 1 undecided, 1 not measured" in page and "3/5" in page
     assert len(re.findall(r'<g class="series', page)) == 2 + 3  # good and random against kept examples; against seconds all data too
@@ -58,7 +58,7 @@ def test_the_page_fetches_nothing_and_does_not_depend_on_the_order_of_records(pa
 def test_without_sizes_or_claims_their_parts_are_left_out_and_losses_are_errors_too():
     of = workload("digits_mlp", metric=LOSS)
     page = curation_page(study(of, sizes=(0.5,)), "small", None, [CLAIM])
-    assert 'id="claims"' not in page and "against kept examples" not in page
+    assert 'id="claims-1"' not in page and "against kept examples" not in page
     assert "loss, validation, against charged seconds" in page
     assert page.count("<section") == 2
 
