@@ -242,10 +242,13 @@ def teach_hydra(workloads: Iterable[str]) -> None:
     """Make workloads that are no file in a config group (variants, folders of their own) known to Hydra's config store."""
     from hydra.core.config_store import ConfigStore
 
+    store = ConfigStore.instance()
     for name in workloads:
         path = definition_path("workload", name)
         if (path.parent.name, path.stem) != ("workload", name):
-            ConfigStore.instance().store(name=name, group="workload", node=dict(definition("workload", name)))
+            store.store(name=name, group="workload", node=dict(definition("workload", name)))
+        else:  # what an earlier call taught under this name would now stand beside the file
+            store.repo.get("workload", {}).pop(f"{name}.yaml", None)
 
 
 def plan_of(composed: Mapping[str, Any]) -> Plan:

@@ -80,6 +80,17 @@ def test_a_users_own_workload_is_found_by_name(own):
     assert resolve(["workload=mine"]).workload.identity == "mine@7"
 
 
+def test_a_workload_file_takes_the_place_of_a_folder_of_the_same_name(own, tmp_path, monkeypatch):
+    folder = tmp_path / "elsewhere" / "mine"
+    folder.mkdir(parents=True)
+    value = {key: part for key, part in definition("workload", "digits_mlp").items() if key != "name"} | {"version": 3}
+    (folder / "workload.yaml").write_text(yaml.safe_dump(value))
+    monkeypatch.setenv("TIMETRIAL_PATH", str(folder))
+    assert resolve(["workload=mine"]).workload.identity == "mine@3"
+    own(lambda value: value.update(version=7))
+    assert resolve(["workload=mine"]).workload.identity == "mine@7"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
