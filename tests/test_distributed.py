@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,22 +107,43 @@ def test_communication_hooks_are_refused_on_one_process(run, name):
         run(f"algorithm={name}")
 
 
+RANK, WARMUP = 2, 0.25
+COMPRESSED = {"powersgd": f"rank={RANK}", "one_bit_adam": f"algorithm.options.warmup={WARMUP}"}
+
+
+def compressed(name):
+    """A trial of two processes that compresses what it sends, evaluated often."""
+    return (f"algorithm={name}", "processes=2", "workload.evaluation.every_examples=640", COMPRESSED[name])
+
+
+@pytest.fixture(scope="module")
+def straight(prepared_home, inputs, tmp_path_factory):
+    """Record and curve of such a trial from beginning to end, once for all, by name."""
+
+    @cache
+    def run(name):
+        home = tmp_path_factory.mktemp("straight")
+        (home / "data").symlink_to(prepared_home / "data")
+        return read_record(run_trial(resolve([*SHORT, *compressed(name)]), home, inputs=inputs)[1])
+
+    return run
+
+
 @pytest.mark.parametrize("name", ["powersgd", "one_bit_adam"])
-def test_an_interrupted_trial_of_two_processes_resumes_to_the_same_curve(run, name):
+def test_an_interrupted_trial_of_two_processes_resumes_to_the_same_curve(run, straight, name):
     """Every process' compression error is in the checkpoint, bit for bit."""
-    chosen = (f"algorithm={name}", "processes=2", "workload.evaluation.every_examples=640")
 
     def interrupt(plan, point):
         if point.steps == 20:
             os.kill(os.getpid(), signal.SIGINT)
 
-    straight, curve = run(*chosen, "study=straight")
-    stopped, _ = run(*chosen, "study=stopped", on_point=interrupt)
+    uninterrupted, curve = straight(name)
+    stopped, _ = run(*compressed(name), on_point=interrupt)
     assert stopped.status is Status.INTERRUPTED
-    resumed, again = run(*chosen, "study=stopped")
+    resumed, again = run(*compressed(name))
     assert resumed.resumed_count == 1
     assert learned(again) == learned(curve)
-    assert resumed.cost.sent_bytes == straight.cost.sent_bytes
+    assert resumed.cost.sent_bytes == uninterrupted.cost.sent_bytes
     assert children() == []
 
 
@@ -153,12 +175,11 @@ def children():
 # ---------------------------------------------------------------- PowerSGD
 
 
-def test_powersgd_sends_factors_and_learns_all_the_same(run):
+def test_powersgd_sends_factors_and_learns_all_the_same(straight):
     """From the third step on r (n + m) numbers for a matrix [n, m] that becomes less than half as large by it, and others whole."""
-    rank = 2
-    record, curve = run("algorithm=powersgd", "processes=2", f"rank={rank}")
+    record, curve = straight("powersgd")
     shapes = [(width, before) for before, width in ((64, 128), (128, 128), (128, 10))]
-    small = sum(rank * (n + m) if 2 * rank * (n + m) < n * m else n * m for n, m in shapes) + sum(n for n, _ in shapes)
+    small = sum(RANK * (n + m) if 2 * RANK * (n + m) < n * m else n * m for n, m in shapes) + sum(n for n, _ in shapes)
     whole = sum(n * m + n for n, m in shapes)
     assert whole == parameters(record), "the model of digits_mlp has changed"
     assert record.cost.sent_bytes == 4 * (2 * whole + (STEPS - 2) * small)
@@ -174,9 +195,9 @@ def test_a_rank_that_saves_nothing_is_plain_averaging(run):
 # ---------------------------------------------------------------- 1-bit Adam
 
 
-def test_one_bit_adam_sends_a_bit_a_weight_after_its_warm_up(run):
-    record, curve = run("algorithm=one_bit_adam", "processes=2", "algorithm.options.warmup=0.25")
-    warm, tensors = STEPS // 4, 6
+def test_one_bit_adam_sends_a_bit_a_weight_after_its_warm_up(straight):
+    record, curve = straight("one_bit_adam")
+    warm, tensors = round(WARMUP * STEPS), 6
     assert record.cost.sent_bytes == warm * 4 * parameters(record) + (STEPS - warm) * (-(-parameters(record) // 8) + 4 * tensors)
     assert curve[-1].quality > 0.8
 

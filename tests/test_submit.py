@@ -67,7 +67,7 @@ def records(home):
     return [read_record(path.parent) for path in sorted((home / "records").glob("*/record.json"))]
 
 
-def test_the_example_of_the_readme_is_checked_trained_and_placed(example, home, capsys):
+def test_the_example_of_the_readme_is_checked_trained_and_placed_under_either_ruleset(example, home, capsys):
     assert main(["submit", str(example), *REHEARSAL, "--json"]) == 0
     said = capsys.readouterr()
     found = json.loads(said.out)
@@ -84,23 +84,31 @@ def test_the_example_of_the_readme_is_checked_trained_and_placed(example, home, 
     said = capsys.readouterr()
     assert "from its record" in said.err and "->" in said.out and "no rank" in said.out
     assert len(records(home)) == 1
+    # Without hyperparameters it is another entry, of another ruleset, on a board of its own.
+    for name, value in (("lr", "0.003"), ("decay", "0.9")):
+        edited(example, f'problem.hyperparameters["{name}"]', value)
+    with_manifest(example, ruleset="self_tuning", hyperparameters={})
+    assert main(["submit", str(example), *REHEARSAL, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ruleset"] == "self_tuning" and [(p["of"], p["trials"]) for p in found["places"]] == [(1, 1)]
+    assert sorted(record.ruleset for record, _ in records(home)) == ["external_tuning", "self_tuning"]
 
 
 def test_tuning_trials_on_seed_0_choose_the_point_of_the_fresh_seeds(example, home, capsys):
-    """The last of three points learns nothing: every started trial has its record, the best of them ranks, and only on fresh seeds."""
-    with_manifest(example, tuning_points=[{"lr": 0.003}, {"lr": 0.001}, {"lr": 1e-9}])
+    """The first of two points learns nothing: every started trial has its record, the best of them ranks, and only on fresh seeds."""
+    with_manifest(example, tuning_points=[{"lr": 1e-9}, {"lr": 0.003}])
     assert main(["submit", str(example), "--workloads", "digits_mlp", "--seeds", "2", "--no-mlflow", "--json"]) == 0
     said = capsys.readouterr()
     found, (tuning, fresh) = json.loads(said.out), studies(home, "submit-sign_momentum/tuning", "submit-sign_momentum")
-    assert "5 trials (3 to tune on seed 0, 2 on fresh seeds)" in said.err
-    assert [record.seed for record in tuning] == [0, 0, 0] and [record.seed for record in fresh] == [1, 2]
-    assert [record.entry.hyperparameters["lr"] for record in tuning] == [0.003, 0.001, 1e-9]
+    assert "4 trials (2 to tune on seed 0, 2 on fresh seeds)" in said.err
+    assert [record.seed for record in tuning] == [0, 0] and [record.seed for record in fresh] == [1, 2]
+    assert [record.entry.hyperparameters["lr"] for record in tuning] == [1e-9, 0.003]
     best = best_trial(tuning).entry.hyperparameters
-    assert best["lr"] != 1e-9 and found["chosen"] == {"digits_mlp": dict(best)}
+    assert best["lr"] == 0.003 and found["chosen"] == {"digits_mlp": dict(best)}
     assert {record.entry.hyperparameters["lr"] for record in fresh} == {best["lr"]}
     assert [(p["trials"], p["of"]) for p in found["places"]] == [(2, 1)]
     assert main(["submit", str(example), "--workloads", "digits_mlp", "--seeds", "2", "--no-mlflow"]) == 0
-    assert "[tuning 3/3] digits_mlp seed 0: missed, from its record" in capsys.readouterr().err and len(records(home)) == 5
+    assert "[tuning 1/2] digits_mlp seed 0: missed, from its record" in capsys.readouterr().err and len(records(home)) == 4
 
 
 def test_a_search_space_gets_the_protocol_s_number_of_trials_and_no_more(example, home, capsys):
@@ -128,21 +136,9 @@ def test_where_no_tuning_trial_comes_to_its_end_nothing_ranks_and_all_are_record
     assert [record.status for record in studies(home, "submit-sign_momentum/tuning")[0]] == [Status.FAILED] * 2
 
 
-def test_a_self_tuning_entry_is_placed_on_a_board_of_its_own(example, home, capsys):
-    for name, value in (("lr", "0.003"), ("decay", "0.9")):
-        edited(example, f'problem.hyperparameters["{name}"]', value)
-    assert main(["submit", str(example), *REHEARSAL, "--json"]) == 0
-    capsys.readouterr()
-    with_manifest(example, ruleset="self_tuning", hyperparameters={})
-    assert main(["submit", str(example), *REHEARSAL, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["ruleset"] == "self_tuning" and [(p["of"], p["trials"]) for p in found["places"]] == [(1, 1)]
-    assert sorted(record.ruleset for record, _ in records(home)) == ["external_tuning", "self_tuning"]
-
-
 def test_the_qualification_takes_under_fifteen_minutes():
-    """At what trials of the reference take on two CPU cores, with the start of every process."""
-    seconds = {"cifar10_cnn": 30.0, "shakespeare_gpt": 30.0, "ctr_dlrm": 16.0}
+    """At what whole trials of the references took on two CPU cores, evaluations included, with the start of every process."""
+    seconds = {"cifar10_cnn": 38.0, "shakespeare_gpt": 33.0, "ctr_dlrm": 15.0}
     chosen = protocol_round("qualification")
     each = sum(seconds[name] + qualification.START_SECONDS for name in chosen.workloads)
     assert (protocol().tuning.trials + chosen.seeds) * each < 15 * 60
@@ -172,7 +168,7 @@ def test_what_starts_late_fails_its_trial_with_the_rule_and_nothing_else(example
     write_record(home / "records" / "other", other, points, "")
     before = {path: file_digest(path) for path in (home / "records").rglob("*") if path.is_file()}
     monkeypatch.setattr(qualification, "EVALUATION_FACTOR", 0.0)
-    monkeypatch.setattr(qualification, "SLACK_SECONDS", 12.0 if rule == "time_limit" else 60.0)
+    monkeypatch.setattr(qualification, "SLACK_SECONDS", 8.0 if rule == "time_limit" else 60.0)
     edited(
         example,
         "        problem, losses =",

@@ -50,14 +50,12 @@ provides: [labels, classifier_head, continuous_input]
 """
 
 
-@pytest.fixture
-def mine(prepared_home, tmp_path, monkeypatch):
+def own_workload(place, prepared_home):
     """A workload of one's own in a folder, and a home with its data."""
-    folder, home = tmp_path / "mine", tmp_path / "home"
+    folder, home = place / "mine", place / "home"
     folder.mkdir()
     shipped = yaml.safe_load((config_folders()[0] / "workload" / "digits_mlp.yaml").read_text())
     (folder / "workload.yaml").write_text(YAML + yaml.safe_dump({"model": shipped["model"]}))
-    monkeypatch.setenv("TIMETRIAL_PATH", str(folder))
     open_inputs(resolve(["workload=digits_mlp"]).workload, prepared_home)
     home.mkdir()
     (home / "data").symlink_to(prepared_home / "data")
@@ -65,22 +63,40 @@ def mine(prepared_home, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def settled(mine):
-    """The logs of a whole target setting, and its home."""
-    _, home = mine
-    plans = baseline_plans("mine", PROTOCOL, ["loader=torch"])
-    run_study(plans, home)
-    tuned = finished(plans, home)
-    chosen = reference_plans(plans, tuned, PROTOCOL.reference_seeds)
-    run_study(chosen, home)
-    return write_logs(chosen[0].workload, target_rules(PROTOCOL), tuned, finished(chosen, home)), home
+def mine(prepared_home, tmp_path, monkeypatch):
+    """The workload, known by name, before anything ran on it."""
+    folder, home = own_workload(tmp_path, prepared_home)
+    monkeypatch.setenv("TIMETRIAL_PATH", str(folder))
+    return folder, home
 
 
-def test_baselines_get_the_same_number_of_points_and_the_best_runs_on_fresh_seeds(mine):
+@pytest.fixture(scope="module")
+def trained(prepared_home, tmp_path_factory):
+    """The logs of a whole target setting and the records it left, once for all: copy them, do not touch them."""
+    folder, home = own_workload(tmp_path_factory.mktemp("trained"), prepared_home)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIMETRIAL_PATH", str(folder))
+        plans = baseline_plans("mine", PROTOCOL, ["loader=torch"])
+        run_study(plans, home)
+        tuned = finished(plans, home)
+        chosen = reference_plans(plans, tuned, PROTOCOL.reference_seeds)
+        run_study(chosen, home)
+        return write_logs(chosen[0].workload, target_rules(PROTOCOL), tuned, finished(chosen, home)), home / "records"
+
+
+@pytest.fixture
+def settled(mine, trained):
+    """The logs of a whole target setting, and a home of its own that holds its records."""
     _, home = mine
+    logs, records = trained
+    shutil.copytree(records, home / "records")
+    return logs, home
+
+
+def test_baselines_get_the_same_number_of_points_and_the_best_runs_on_fresh_seeds(settled):
+    _, home = settled
     plans = baseline_plans("mine", PROTOCOL, ["loader=torch"])
     assert [(p.algorithm.name, p.seed) for p in plans] == [("adamw", 0), ("nesterov", 0)] * 2
-    run_study(plans, home)
     tuned = finished(plans, home)
     best, _ = max(tuned, key=lambda trial: max(min(a.quality, b.quality) for a, b in _pairs(trial[1])))
     chosen = reference_plans(plans, tuned, 5)
