@@ -39,7 +39,8 @@ class Rejected:
 class Row:
     """One entry on one workload. ``to_target`` is the median cost to the main target by lens, missed trials above every hit.
 
-    ``final_quality`` is on the validation split at the end of training, ``test_quality`` on the test split at the hit.
+    ``final_quality`` is on the validation split at the end of training, ``test_quality`` on the test split at the hit. ``stopped`` of the
+    trials ended early as hopeless: misses that have no end.
     ``settings_digest`` tells settings of one entry apart that differ in options, hyperparameters or source; ``label`` is the
     entry's name, with the beginning of that digest where a section holds several settings of it, and its ``states`` (disputed,
     superseded) in brackets.
@@ -60,6 +61,7 @@ class Row:
     test_quality: Estimate
     record_ids: tuple[str, ...]
     states: tuple[str, ...] = ()
+    stopped: int = 0
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,8 @@ def _problem(record: Record) -> str | None:
         return "status hit, but the main target has no crossing"
     if record.status is Status.MISSED and crossing.hit:
         return "status missed, but the main target has a crossing"
+    if record.stopped is not None and (record.status is not Status.MISSED or record.result.final_quality is not None):
+        return "stopped early, but it says that it hit or came to an end"
     if record.origin is Origin.NATIVE and record.hardware_class is None:
         return "no hardware class: its seconds can be compared with nothing"
     return None
@@ -264,6 +268,7 @@ def _row(records: Sequence[Record]) -> Row:
         final_quality=median(final),
         test_quality=median(test),
         record_ids=tuple(r.record_id for r in records),
+        stopped=sum(r.stopped is not None for r in records),
     )
 
 

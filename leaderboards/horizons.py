@@ -36,13 +36,13 @@ def horizon_points(records: Sequence[Record], curves: Mapping[str, Curve], lens:
     """Points of all entries and horizons on one workload, the frontier marked, cheapest first.
 
     The horizon is the algorithm option ``horizon`` (1 when not given). Trials that ended otherwise than by finishing their
-    schedule, and those whose curve lacks the lens, have no point.
+    schedule (stopped early among them), and those whose curve lacks the lens, have no point.
     """
     groups: dict[tuple[str, float], list[tuple[float, float]]] = defaultdict(list)
     for record in records:
         last = curves[record.record_id][-1] if curves.get(record.record_id) else None
         cost = None if last is None else last.cost(lens)
-        if last is None or cost is None or record.status not in (Status.HIT, Status.MISSED):
+        if last is None or cost is None or record.status not in (Status.HIT, Status.MISSED) or record.stopped:
             continue
         groups[record.entry.name, horizon_of(record)].append((cost, last.quality))
     points = [HorizonPoint(e, h, median([c for c, _ in found]), median([q for _, q in found])) for (e, h), found in groups.items()]

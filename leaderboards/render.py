@@ -119,6 +119,8 @@ def notes(section: Section) -> list[str]:
         found.append(f"no interval below n = {MINIMUM_N}: {seeds}, so an order may be chance")
     if any(row.hits < row.n for row in section.rows):
         found.append("a missed trial counts as slower than every hit; the median is not known where half or more missed")
+    if ended := [f"{row.label} ({row.stopped} of {row.n})" for row in section.rows if row.stopped]:
+        found.append(f"stopped early, too far behind to hit; counted as missed, without a final quality: {', '.join(ended)}")
     found += [f"{row.label}: {state}" for row in section.rows for state in row.states]
     return found
 
@@ -161,7 +163,7 @@ _ESTIMATES = {
     "test_quality_at_hit": "metric unit",
 }  # fmt: skip
 _IDENTITY = ("origin", "tier", "hardware_class", "ruleset", "workload", "workload_digest", "targets", "metric", "metric_unit", "target")
-_ENTRY = ("label", "entry", "algorithm", "curation", "keep_fraction", "settings_digest", "n", "hits")
+_ENTRY = ("label", "entry", "algorithm", "curation", "keep_fraction", "settings_digest", "n", "hits", "stopped")
 _CSV_COLUMNS = (*_IDENTITY, *_ENTRY, *(f"{name}{part} [{unit}]" for name, unit in _ESTIMATES.items() for part in ("", " low", " high")))
 
 

@@ -29,7 +29,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Scatter:
-    """One hyperparameter: a dot a trial, ``goal`` where the main target lies (None outside the area)."""
+    """One hyperparameter: a dot a trial, ``goal`` where the main target lies (None outside the area). ``stopped`` early, and so without
+    a final quality and a dot, were so many more."""
 
     hyperparameter: str
     y_title: str
@@ -37,6 +38,7 @@ class Scatter:
     y_ticks: tuple[Tick, ...]
     goal: Tick | None
     dots: tuple[Dot, ...]
+    stopped: int
 
 
 def sensitivity(section: Section, entry: str, records: Iterable[Record]) -> tuple[Scatter, ...]:
@@ -46,16 +48,17 @@ def sensitivity(section: Section, entry: str, records: Iterable[Record]) -> tupl
         for record in records
         if record.entry.name == entry
         and (record.study or "").endswith(TUNING_SUFFIX)
-        and record.result.final_quality is not None
         and section_key(record) == section_key(section)
     }
-    trials = [found[i] for i in sorted(found)]
+    stopped = sum(record.stopped is not None for record in found.values())
+    trials = [found[i] for i in sorted(found) if found[i].result.final_quality is not None]
     names = sorted({name for record in trials for name in record.entry.hyperparameters})
     varied = [name for name in names if len({repr(record.entry.hyperparameters.get(name)) for record in trials}) > 1]
-    return tuple(_scatter(section, name, trials) for name in varied if all(_is_number(r.entry.hyperparameters.get(name)) for r in trials))
+    numbers = [name for name in varied if all(_is_number(r.entry.hyperparameters.get(name)) for r in trials)]
+    return tuple(_scatter(section, name, trials, stopped) for name in numbers)
 
 
-def _scatter(section: Section, name: str, trials: Sequence[Record]) -> Scatter:
+def _scatter(section: Section, name: str, trials: Sequence[Record], stopped: int) -> Scatter:
     metric, ladder = section.workload.metric, section.workload.ladder
     values = [float(record.entry.hyperparameters[name]) for record in trials]
     qualities = [float(record.result.final_quality or 0.0) for record in trials]
@@ -70,7 +73,8 @@ def _scatter(section: Section, name: str, trials: Sequence[Record]) -> Scatter:
         Dot(x, y, record.crossing() is not None and bool(getattr(record.crossing(), "hit", False)), f"{name} {value:.4g}: {quality:.4g}")
         for x, y, record, value, quality in zip(x_at, y_at, trials, values, qualities, strict=False)
     ]
-    return Scatter(name, f"final {metric.name} [{metric.unit}]", x_ticks, y_ticks, Tick(y_at[-1], f"target {ladder.main:g}"), tuple(dots))
+    goal = Tick(y_at[-1], f"target {ladder.main:g}")
+    return Scatter(name, f"final {metric.name} [{metric.unit}]", x_ticks, y_ticks, goal, tuple(dots), stopped)
 
 
 def _is_number(value: object) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from .errors import ConfigError, UserError
 from .files import object_digest
 from .protocol import protocol
-from .record import Ruleset
+from .record import Ruleset, StopRule
 from .registry import config_folders, definition, definition_path
 from .schema import STRICT, build, fields_at, plain
 from .workload import Workload
@@ -80,7 +80,7 @@ class Plan:
     ``horizon`` multiplies the workload's budget: it is what the algorithm's schedule stretches over. ``loader`` is ``auto``
     (FFCV where it imports), ``ffcv`` or ``torch``; ``workers`` its threads, ``threads`` torch's in each process (None: all CPUs
     together). ``processes`` share every batch. ``defaults`` are the hyperparameters that the algorithm is defined with. What a ruleset
-    changes, :func:`under` has changed.
+    changes, :func:`under` has changed. ``early_stop`` ends the trial where it is hopeless; it trains no differently up to there.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -97,12 +97,13 @@ class Plan:
     processes: int = 1
     ruleset: Ruleset = Ruleset.EXTERNAL_TUNING
     defaults: Mapping[str, Any] | None = None
+    early_stop: StopRule | None = None
 
     @property
     def digest(self) -> str:
-        """Identity of the trial: equal trainings, equal digest. What only says where a trial belongs is not part of it."""
+        """Identity of the trial: equal trainings, equal digest. What only says where a trial belongs or ends early is not part of it."""
         value = plain(self)
-        for name in ("study", "ruleset", "defaults"):
+        for name in ("study", "ruleset", "defaults", "early_stop"):
             del value[name]
         if self.processes == 1:
             del value["processes"]  # nothing depends on it, and earlier trials keep their names

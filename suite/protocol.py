@@ -11,7 +11,7 @@ from .errors import ConfigError
 from .registry import config_folders
 from .schema import STRICT, build
 
-__all__ = ["Protocol", "Round", "SelfTuning", "TargetProtocol", "Tuning", "protocol", "protocol_round", "target_protocol"]
+__all__ = ["EarlyStop", "Protocol", "Round", "SelfTuning", "TargetProtocol", "Tuning", "protocol", "protocol_round", "target_protocol"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,16 @@ class SelfTuning:
 
 
 @dataclass(frozen=True)
+class EarlyStop:
+    """When a trial is hopeless: from the share ``after`` of its horizon on, if it never had what every seed of the reference had by the
+    share ``reference`` of its own run."""
+
+    __pydantic_config__: ClassVar = STRICT
+    after: float
+    reference: float
+
+
+@dataclass(frozen=True)
 class Round:
     """What a submission runs: every workload with the fresh seeds 1 to ``seeds``."""
 
@@ -64,12 +74,18 @@ class Protocol:
     targets: TargetProtocol
     tuning: Tuning
     self_tuning: SelfTuning
+    early_stop: EarlyStop
     qualification: Round
     full: Round
 
     def checked(self) -> Protocol:
         """This protocol, or ``ConfigError`` naming the constant that is out of its range."""
-        shares = (("targets.hit_share", self.targets.hit_share), ("targets.evaluation_share", self.targets.evaluation_share))
+        shares = (
+            ("targets.hit_share", self.targets.hit_share),
+            ("targets.evaluation_share", self.targets.evaluation_share),
+            ("early_stop.after", self.early_stop.after),
+            ("early_stop.reference", self.early_stop.reference),
+        )
         counts = (
             ("targets.tuning_trials", self.targets.tuning_trials),
             ("targets.reference_seeds", self.targets.reference_seeds),

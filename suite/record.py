@@ -31,6 +31,8 @@ __all__ = [
     "Selected",
     "SpanCost",
     "Status",
+    "StopRule",
+    "Stopped",
     "TimeLedger",
     "WorkloadIdentity",
     "read_record",
@@ -187,6 +189,31 @@ class Result:
 
 
 @dataclass(frozen=True)
+class StopRule:
+    """When a trial is hopeless: at the first evaluation from ``from_examples`` on, if none so far has reached ``level``.
+
+    Fixed before the trial starts, in examples seen: neither the machine nor who else entered decides (:mod:`.early_stop`).
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    from_examples: int
+    level: float
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """That a study ended a trial by ``rule``, at so many ``examples`` and with ``quality`` as the best so far.
+
+    The trial is a miss like any other; what it would have reached at the end is not known, so ``result`` says nothing of it.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    rule: StopRule
+    examples: int
+    quality: float
+
+
+@dataclass(frozen=True)
 class Record:
     """One trial. Optional fields may be absent only from records of foreign origin or of trials that failed early."""
 
@@ -219,6 +246,7 @@ class Record:
     ended_at: str | None = None
     overrides: tuple[str, ...] = ()
     ruleset: Ruleset = Ruleset.EXTERNAL_TUNING
+    stopped: Stopped | None = None
 
     @property
     def base_study(self) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from .config import REFERENCE, Plan, resolve
 from .curve import Curve, CurvePoint
+from .early_stop import stop_rule
 from .errors import ConfigError, RecordError
 from .inputs import Inputs, open_inputs
 from .record import TUNING_SUFFIX, Record, Status, read_record
@@ -33,6 +34,7 @@ __all__ = [
     "tuning_plans",
 ]
 
+_Key = tuple[str | None, str | None, bool]
 DONE = frozenset({Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED})
 
 
@@ -53,7 +55,8 @@ class Study:
 
     With ``tuning_trials`` above 0 each arm on each workload first runs that many points of its search space on seed 0, in a study
     of its own, and the chosen point is what runs on the seeds 1 to ``seeds``: fresh ones, of which none had a say. The reference, whose
-    point is frozen, is not tuned again.
+    point is frozen, is not tuned again. ``early_stop``: trials on workloads with frozen targets end where they are hopeless
+    (:mod:`.early_stop`), those of the reference never.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -63,6 +66,7 @@ class Study:
     arms: tuple[Arm, ...]
     seeds: int
     tuning_trials: int = 0
+    early_stop: bool = False
 
 
 def load_study(name: str, seeds: int | None = None) -> Study:
@@ -79,14 +83,14 @@ def load_study(name: str, seeds: int | None = None) -> Study:
 def study_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
     """All trials of an untuned study as they run: seed by seed, arms interleaved, so that a drift of the machine hits all alike."""
     cells = itertools.product(range(study.seeds), study.workloads, study.arms)
-    return [_arm_plan(workload, arm, seed, study.name, overrides) for seed, workload, arm in cells]
+    return [_arm_plan(study, workload, arm, seed, overrides) for seed, workload, arm in cells]
 
 
 def tuning_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
     """The trials that choose hyperparameters: point by point, arms interleaved, all on seed 0."""
     points: list[list[Plan]] = []
     for workload, arm in itertools.product(study.workloads, study.arms):
-        plan = _arm_plan(workload, arm, 0, study.name + TUNING_SUFFIX, overrides)
+        plan = _arm_plan(replace(study, name=study.name + TUNING_SUFFIX), workload, arm, 0, overrides)
         tuned = study.tuning_trials > 0 and arm.algorithm != REFERENCE
         tried = tuning_points(plan.algorithm, study.tuning_trials) if tuned else ()
         points.append([replace(plan, algorithm=replace(plan.algorithm, hyperparameters=point)) for point in tried])
@@ -104,7 +108,7 @@ def chosen_plans(study: Study, home: Path, overrides: Sequence[str] = ()) -> lis
         arms.setdefault(_untuned(plan), []).append((plan, record))
     chosen = []
     for workload, arm in itertools.product(study.workloads, study.arms):
-        plan = _arm_plan(workload, arm, 0, study.name, overrides)
+        plan = _arm_plan(study, workload, arm, 0, overrides)
         if arm.algorithm != REFERENCE:
             tried = arms[_untuned(plan)]
             best = best_trial([record for _, record in tried])
@@ -116,7 +120,7 @@ def chosen_plans(study: Study, home: Path, overrides: Sequence[str] = ()) -> lis
 def on_workloads(plans: Sequence[Plan], study: str, moved: Mapping[str, str], overrides: Sequence[str] = ()) -> list[Plan]:
     """The plans on other workloads, ``moved`` by the names of their own, in a study of another name; all else as it was chosen."""
     found = {name: resolve([f"workload={other}", *overrides]).workload for name, other in moved.items()}
-    return [replace(plan, workload=found[plan.workload.name], study=study).checked() for plan in plans]
+    return [replace(plan, workload=found[plan.workload.name], study=study, early_stop=None).checked() for plan in plans]
 
 
 def expected_seconds(plans: Sequence[Plan], home: Path) -> tuple[float, int]:
@@ -130,18 +134,20 @@ def expected_seconds(plans: Sequence[Plan], home: Path) -> tuple[float, int]:
 
 
 def missing(plans: Sequence[Plan], home: Path) -> list[Plan]:
-    """The plans without a finished record of the same study; records that cannot be read count as absent."""
+    """The plans without a finished record of the same study; records that cannot be read count as absent, and so does one that was
+    stopped early for a plan that is to be followed to its end."""
     found = _finished(home)
-    return [plan for plan in plans if (plan.study, plan.digest) not in found]
+    return [plan for plan in plans if _of_plan(plan, found) is None]
 
 
 def finished(plans: Sequence[Plan], home: Path) -> list[tuple[Record, Curve]]:
     """The finished records of the plans with their curves, in the order of the plans; ``ConfigError`` when some are missing."""
     found = _finished(home)
-    absent = sum((plan.study, plan.digest) not in found for plan in plans)
-    if absent:
-        raise ConfigError(f"{absent} of {len(plans)} trials of study {plans[0].study} are not finished")
-    return [found[plan.study, plan.digest] for plan in plans]
+    of_plans = [_of_plan(plan, found) for plan in plans]
+    there = [trial for trial in of_plans if trial is not None]
+    if len(there) < len(plans):
+        raise ConfigError(f"{len(plans) - len(there)} of {len(plans)} trials of study {plans[0].study} are not finished")
+    return there
 
 
 def run_study(
@@ -171,20 +177,26 @@ def _untuned(plan: Plan) -> str:
     return replace(plan, algorithm=replace(plan.algorithm, hyperparameters={})).digest
 
 
-def _arm_plan(workload: str, arm: Arm, seed: int, study: str, overrides: Sequence[str]) -> Plan:
+def _arm_plan(study: Study, workload: str, arm: Arm, seed: int, overrides: Sequence[str]) -> Plan:
     own = [f"{key}={value}" for key, value in arm.overrides.items()]
     chosen = [f"workload={workload}", f"algorithm={arm.algorithm}", f"curation={arm.curation}", f"keep_fraction={arm.keep_fraction}"]
-    return resolve([*chosen, *own, f"seed={seed}", f"study={study}", *overrides])
+    plan = resolve([*chosen, *own, f"seed={seed}", f"study={study.name}", *overrides])
+    return replace(plan, early_stop=stop_rule(plan)) if study.early_stop else plan
 
 
-def _finished(home: Path) -> dict[tuple[str | None, str | None], tuple[Record, Curve]]:
-    """Finished records by study and trial, the one started first where a trial was run twice."""
-    found: dict[tuple[str | None, str | None], tuple[Record, Curve]] = {}
+def _of_plan(plan: Plan, found: Mapping[_Key, tuple[Record, Curve]]) -> tuple[Record, Curve] | None:
+    whole = found.get((plan.study, plan.digest, False))
+    return whole if plan.early_stop is None or whole is not None else found.get((plan.study, plan.digest, True))
+
+
+def _finished(home: Path) -> dict[_Key, tuple[Record, Curve]]:
+    """Finished records by study, trial and whether they were stopped early, the one started first where a trial was run twice."""
+    found: dict[_Key, tuple[Record, Curve]] = {}
     for path in sorted((home / "records").glob("*/record.json")):
         try:
             record, curve = read_record(path.parent)
         except RecordError:
             continue
         if record.status in DONE:
-            found.setdefault((record.study, record.trial_digest), (record, curve))
+            found.setdefault((record.study, record.trial_digest, record.stopped is not None), (record, curve))
     return found

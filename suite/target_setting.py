@@ -28,6 +28,7 @@ from .record import TUNING_SUFFIX, Record, Status
 from .registry import targets_path
 from .schema import STRICT, build, plain
 from .study import Arm, Study, tuning_plans
+from .target_logs import logs_path, read_logs
 from .targets import TargetRules, confirmed_quality, derive_targets
 from .workload import Direction, Metric, Reference, Workload
 
@@ -169,7 +170,7 @@ def freeze(workload: str, logs: str) -> Path:
 
 def logged_curves(workload: str) -> tuple[list[Curve], dict[str, list[Curve]]]:
     """The curves that frozen targets derive from: of the reference, and of the tuning trials by algorithm."""
-    trials = [build(Trial, json.loads(line), "logs") for line in _read_logs(targets_path(workload)).splitlines()[1:]]
+    trials = [build(Trial, json.loads(line), "logs") for line in read_logs(targets_path(workload)).splitlines()[1:]]
     tuning: dict[str, list[Curve]] = {}
     for trial in trials:
         if trial.purpose is Purpose.TUNING:
@@ -185,14 +186,9 @@ def rederive(workload: str) -> list[str]:
     path = targets_path(workload)
     if not path.is_file():
         raise ConfigError(f"the targets of {workload} are not frozen: there is no {path}")
-    again = derive(_read_logs(path))
+    again = derive(read_logs(path))
     frozen = yaml.safe_load(path.read_text(encoding="utf-8"))
     return sorted(key for key in {*again, *frozen} if again.get(key) != frozen.get(key))
-
-
-def logs_path(frozen: Path) -> Path:
-    """Where the logs of a frozen file lie: beside it."""
-    return frozen.with_suffix(".jsonl.xz")
 
 
 def _refuse_cut_off(workload: Workload, trials: Sequence[tuple[Record, Curve]]) -> None:
@@ -202,16 +198,6 @@ def _refuse_cut_off(workload: Workload, trials: Sequence[tuple[Record, Curve]]) 
         seconds = workload.budget.charged_seconds
         cut = f"{len(short)} of {len(trials)} trials ended before {workload.budget.examples} examples"
         raise ConfigError(f"{workload.name}: {cut}: raise budget.charged_seconds above {seconds:g} until the targets are set")
-
-
-def _read_logs(frozen: Path) -> str:
-    logs = logs_path(frozen)
-    try:
-        return lzma.decompress(logs.read_bytes()).decode()
-    except FileNotFoundError:
-        raise ConfigError(f"{frozen}: the logs it derives from are not beside it: there is no {logs}") from None
-    except (lzma.LZMAError, ValueError) as problem:
-        raise ConfigError(f"{logs}: cannot be read as the logs of a target setting: {problem}") from None
 
 
 def _best(trials: Sequence[tuple[Status, Curve]], metric: Metric) -> int:

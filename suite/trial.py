@@ -34,13 +34,14 @@ from .config import Plan
 from .curated import Curated
 from .curve import CurvePoint, crossings
 from .distributed import Processes, launch
+from .early_stop import reason, stopped
 from .errors import ConfigError, NeedsUnmet, TimetrialError
 from .evaluate import Evaluator, finite
 from .flops import StepFlops
 from .inputs import Inputs, open_inputs
 from .meters import energy_meter
 from .proxy import ProxyTrainer
-from .record import Record, Status
+from .record import Record, Status, Stopped
 from .schema import plain
 from .seeds import derive_seeds
 from .trial_record import write_trial
@@ -133,6 +134,7 @@ class Trial:
         self.earlier_seconds = 0.0
         self.stop_requested = self.interrupted = False
         self.reason: str | None = None
+        self.stopped: Stopped | None = None
         self.loader_name: str | None = None
         with clock.bucket(Bucket.PREPARE):
             self.load_at_start = machine.load()
@@ -213,6 +215,10 @@ class Trial:
             if self._over():
                 main = workload.ladder.levels.index(workload.ladder.main)
                 return Status.HIT if crossings(progress.curve, workload.metric, workload.ladder)[main].hit else Status.MISSED
+            self.stopped = stopped(progress.curve, workload.metric, self.plan.early_stop)
+            if self.stopped is not None:
+                self.reason = reason(self.stopped, workload.metric)
+                return Status.MISSED
             self._checkpoint()
         self._checkpoint()
         self.reason = "stopped by Ctrl-C; run the same command again to resume"

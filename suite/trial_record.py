@@ -77,6 +77,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         started_at=trial.started_at.isoformat(timespec="milliseconds"),
         ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         ruleset=plan.ruleset,
+        stopped=trial.stopped,
     )
     folder = trial.home / "records" / record.record_id
     if source is not None:
@@ -139,6 +140,8 @@ def _entry(plan: Plan, source: Path | None) -> Entry:
 
 
 def _result(trial: Trial, status: Status) -> Result:
+    if trial.stopped is not None:
+        return Result()  # it has no end, and half of a training says nothing of it
     last = trial.progress.curve[-1] if trial.progress.curve else None
     at_end, measures = None, dict[str, float]()
     if status in (Status.HIT, Status.MISSED):

@@ -99,7 +99,8 @@ def tuning_points(definition: AlgorithmDefinition, count: int) -> tuple[Mapping[
 
 def best_trial(records: Sequence[Record]) -> Record:
     """The trial that tuning chooses: the least charged seconds to the main target; where none hit it, the best final quality; where all
-    diverged, the first of those, so that an algorithm which diverges everywhere is measured and not left out.
+    were stopped early, the best until then (all are judged at the same examples); where all diverged, the first of those, so that an
+    algorithm which diverges everywhere is measured and not left out.
 
     Ties go to the trial given first. ``ConfigError`` when no trial says anything.
     """
@@ -108,6 +109,7 @@ def best_trial(records: Sequence[Record]) -> Record:
         return records[min(hits)[1]]
     missed = [(r.result.final_quality, i) for i, r in enumerate(records) if r.status is Status.MISSED]
     finished = [(quality, i) for quality, i in missed if quality is not None]
+    finished = finished or [(r.stopped.quality, i) for i, r in enumerate(records) if r.stopped is not None]
     diverged = [record for record in records if record.status is Status.DIVERGED]
     if not finished and diverged:
         return diverged[0]

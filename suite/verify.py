@@ -19,6 +19,7 @@ from ..data_pipelines.curation.selection import Selection
 from . import machine
 from .config import ENTRY_PACKAGE, Plan, plan_of
 from .curve import Curve
+from .early_stop import stop_rule, stopped
 from .entry_code import adopt_code
 from .errors import DataError, RecordError, UserError
 from .files import file_digest, object_digest
@@ -54,7 +55,7 @@ def verify_folder(folder: Path) -> list[Check]:
         return [Check(folder.name, "evidence", False, str(problem).replace(str(folder), folder.name))]
     whole = Check(record.record_id, "evidence", True, f"schema, curve digest and {len(record.crossings)} crossings follow from curve.csv")
     checks = [whole, _result(record, curve), _time(record, curve), _seeds(record), _source(record, folder)]
-    return [*checks, *_selection(record, folder), _config(record, folder)]
+    return [*checks, *_selection(record, folder), _config(record, folder), *_end(record, curve, folder)]
 
 
 def verify_set(records: Sequence[Record]) -> list[Check]:
@@ -236,6 +237,42 @@ def _config(record: Record, folder: Path) -> Check:
     ]
     detail = f"config.yaml and record.json differ in {', '.join(wrong)}" if wrong else "config.yaml has the record's trial digest"
     return Check(record.record_id, "configuration", not wrong, detail)
+
+
+def _end(record: Record, curve: Curve, folder: Path) -> list[Check]:
+    """Whether a missed trial spent its budget, or else was stopped early by its rule."""
+    try:
+        plan = plan_of_record(record, folder) if record.origin is Origin.NATIVE else None
+    except (RecordError, DataError):
+        return []  # the check of the configuration says so
+    if plan is None:
+        return []
+    checks = _early_stop(record, curve, plan) if plan.early_stop is not None or record.stopped is not None else []
+    if record.status is Status.MISSED and record.stopped is None:
+        budget = plan.workload.budget
+        own = {Lens.CHARGED_SECONDS: budget.charged_seconds, budget.lens: plan.horizon * (budget.amount(budget.lens) or 0.0)}
+        amounts = {**budget.limits, **own}
+        spent = bool(curve) and any((cost := curve[-1].cost(lens)) is not None and cost >= most for lens, most in amounts.items())
+        checks.append(Check(record.record_id, "end", spent, f"its budget {'is' if spent else 'is not'} spent at the end of the curve"))
+    return checks
+
+
+def _early_stop(record: Record, curve: Curve, plan: Plan) -> list[Check]:
+    """Whether the trial ended where its rule says, and whether that is the rule of its targets."""
+    name = "early stop"
+    rule, metric = plan.early_stop, plan.workload.metric
+    if record.stopped is not None and (not curve or record.stopped != stopped(curve, metric, rule)):
+        return [Check(record.record_id, name, False, "that it was stopped does not follow from curve.csv and the rule in config.yaml")]
+    if any(stopped(curve[: i + 1], metric, rule) for i in range(len(curve) - 1)):
+        return [Check(record.record_id, name, False, "it went on after an evaluation at which its rule ends it")]
+    try:
+        here = stop_rule(plan)
+    except UserError as problem:
+        return [Check(record.record_id, name, None, f"the rule cannot be derived here: {problem}")]
+    if here != rule:
+        return [Check(record.record_id, name, False, f"its rule is {rule}, the logs of the frozen targets give {here}")]
+    said = "stopped where its rule says" if record.stopped else "never hopeless by its rule"
+    return [Check(record.record_id, name, True, f"{said}, which follows from the logs of the frozen targets")]
 
 
 def _statistical(again: Record, record: Record, others: Iterable[Record]) -> Check:

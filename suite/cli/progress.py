@@ -124,6 +124,8 @@ def summary(record: Record) -> str:
     unit = "" if w.metric.unit == "fraction" else f" {w.metric.unit}"
     if record.status is Status.HIT and crossing is not None:
         return f"{head} {w.metric.name} {w.ladder.main:g}{unit} after {crossing.cost[Lens.CHARGED_SECONDS]:.2f} charged seconds"
+    if record.stopped is not None:
+        return f"{head}, {record.status_reason}"
     if record.result.final_quality is not None:
         reached = f"{w.metric.name} {record.result.final_quality:.4f}{unit} (target {w.ladder.main:g})"
         return f"{head}, {reached} after {record.time.charged_seconds:.2f} charged seconds"

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a name from `timetrial list studies`")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="applied to every trial of the study")
     parser.add_argument("--seeds", type=int, help="run this many seeds instead of the study's own number")
+    parser.add_argument("--whole", action="store_true", help="follow every trial to its end, hopeless ones too")
     parser.add_argument("--dry-run", action="store_true", help="print what is missing and stop")
     parser.add_argument("--no-mlflow", action="store_true", help="leave the records unmirrored; `timetrial mirror` sends them later")
 
@@ -40,6 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
     home: Path = arguments.home
     study = load_study(arguments.name, arguments.seeds)
+    study = replace(study, early_stop=study.early_stop and not arguments.whole)
     # Hidden variants are drawn after tuning: points that were chosen on the base workloads are held against them.
     name, workloads, overrides = of_hidden_variants(study.name, study.workloads, arguments.overrides)
     tuning = tuning_plans(study, overrides)
