@@ -9,7 +9,7 @@ from ..suite.errors import UserError
 from ..suite.workload import Lens
 from . import formats
 from .boards import Board, Row, Section
-from .render import markdown, standing, subtitle
+from .render import standing, subtitle
 
 __all__ = ["latex", "section_svg", "with_region"]
 
@@ -57,12 +57,12 @@ def section_svg(section: Section) -> str:
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def with_region(text: str, board: Board) -> str:
-    """A Markdown text with its generated region replaced by the board; ``UserError`` when the markers are not there once each."""
+def with_region(text: str, body: str) -> str:
+    """A Markdown text with its generated region replaced by ``body``; ``UserError`` when the markers are not there once each."""
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise UserError(f"expected one region between the lines {BEGIN!r} and {END!r}")
     head, _, rest = text.partition(BEGIN)
-    return f"{head}{BEGIN}\n\n{markdown(board)}\n{END}{rest.partition(END)[2]}"
+    return f"{head}{BEGIN}\n\n{body.strip()}\n\n{END}{rest.partition(END)[2]}"
 
 
 def _table(section: Section) -> str:

@@ -23,15 +23,19 @@ from ..suite.workload import Lens
 from . import formats
 from .boards import Board, Row, Section, cost_to_target
 from .compare import compare, sentence
+from .coverage import Grid, coverage
+from .curation import places
+from .curation_page import curation_page
 from .duels import duel_table
 from .exports import latex, section_svg
+from .front import FRONT_JSON, FRONT_MARKDOWN, front_json, front_markdown, interval_text, shown_rank
 from .horizons import HorizonPoint, horizon_of, horizon_points
 from .page import render, section_views
 from .pins import Pins
 from .plot import Plot, lines_plot
 from .prediction import predictions
 from .render import csv_text, json_text, markdown, notes
-from .scores import MISS_MULTIPLE
+from .scores import MISS_MULTIPLE, Headline
 from .sensitivity import Scatter, sensitivity
 from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, median
 from .tracks import USES, FrontBoard, State, amortised, front_boards, states
@@ -72,20 +76,34 @@ def write_site(
     reference: str,
     title: str = "timetrial",
     pins: Pins | None = None,
+    grids: Sequence[Grid] = (),
 ) -> tuple[Path, ...]:
     """Write all pages and forms of a board into a folder and return their paths; ``index.html`` is the front page.
 
     ``reference`` is the entry that headline scores are relative to, by all of its trials or by those that ``pins`` name; without it on
-    two core workloads there are no headlines. Raises ``RecordError`` when a pinned trial is not there.
+    two core workloads there are no headlines. ``grids`` are what studies were to run, so that cells without trials are shown as not
+    measured. Raises ``RecordError`` when a pinned trial is not there.
     """
     by_id = {record.record_id: record for record in records}
     entry_pages = {entry: f"entry/{_slug(entry)}.html" for entry in sorted({row.entry for s in board.sections for row in s.rows})}
     shared = {"site": title, "board": board, "entry_pages": entry_pages, "lenses": Lens, "superseded": _superseded(board)}
-    fronts = front_boards(board, list(by_id.values()), reference, pins)
+    fronts, covered = front_boards(board, list(by_id.values()), reference, pins), coverage(board, by_id, grids)
+    marks, text = _marks(board), markdown(board)
+    curated = [(record, curves[record.record_id]) for record in _counted(board, by_id) if record.record_id in curves]
     pages = {
         "index.html": render(
-            "front.html.j2", **shared, root="", title=title, fronts=fronts, marks=_marks(board), views=[_front(f) for f in fronts]
+            "front.html.j2",
+            **shared,
+            root="",
+            title=title,
+            fronts=fronts,
+            covered=covered,
+            marks=marks,
+            curated=bool(places(curated)),
+            views=[_front(f) for f in fronts],
         ),
+        FRONT_MARKDOWN: front_markdown(fronts, covered, marks) + ("" if fronts else text),
+        FRONT_JSON: front_json(fronts, covered),
         "method.html": render("method.html.j2", **shared, root="", title=f"How every number is made – {title}", constants=_constants()),
         "compare.html": render(
             "compare.html.j2", **shared, root="", title=f"Comparisons – {title}", table=duel_table(board, list(by_id.values()))
@@ -94,11 +112,13 @@ def write_site(
         "prediction.html": render(
             "prediction.html.j2", **shared, root="", title=f"Does nano predict? – {title}", cells=predictions(board, by_id, fronts)
         ),
-        "board.md": markdown(board),
+        "board.md": text,
         "board.csv": csv_text(board),
         "board.json": json_text(board),
         "board.tex": latex(board),
     }
+    if places(curated):
+        pages["curation.html"] = curation_page(curated, f"Choosing data – {title}", site=title)
     for view in section_views(board, curves):
         section = view.section
         pages[f"svg/{section.key}.svg"] = section_svg(section)
@@ -215,21 +235,11 @@ def _cell(estimate: Estimate | None, write: Any) -> list[Any]:
 
 def _front(front: FrontBoard) -> list[dict[str, Any]]:
     """Headlines by state with the text of their intervals."""
-    return [
-        {
-            "state": state,
-            "rows": [
-                {
-                    "headline": h,
-                    "interval": "" if h.factor.interval is None or h.factor.interval.high is None
-                    else f"{h.factor.interval.low:.2f}x – {h.factor.interval.high:.2f}x",
-                    "rank": h.rank if front.claim and h.factor.interval is not None else None,
-                }
-                for h in found
-            ],
-        }
-        for state, found in front.headlines.items()
-    ]  # fmt: skip
+
+    def row(h: Headline) -> dict[str, Any]:
+        return {"headline": h, "interval": interval_text(h), "rank": shown_rank(front, h)}
+
+    return [{"state": state, "rows": [row(h) for h in found]} for state, found in front.headlines.items()]
 
 
 def _ledgers(board: Board, records: Mapping[str, Record]) -> dict[str, list[_Ledger]]:
@@ -259,6 +269,10 @@ def _claims(board: Board, records: Sequence[Record], entry: str, reference: str)
         place = f" ({duel.hardware_class})" if len(duels) > 1 else ""
         said += [sentence(duel, f"{name}{place}", effect, lens) for name, effect in found.items()]
     return said
+
+
+def _counted(board: Board, records: Mapping[str, Record]) -> list[Record]:
+    return [records[i] for section in board.sections for row in section.rows for i in row.record_ids]
 
 
 def _marks(board: Board) -> dict[str, tuple[str, ...]]:

@@ -26,6 +26,7 @@ from .tracks import FrontBoard, State, Track
 __all__ = ["Agreement", "agreement", "predictions", "rank_agreement"]
 
 FEWEST_ENTRIES = 3
+_WITHIN = ("seeds", "horizons")
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class Agreement:
 
 
 def predictions(board: Board, records: Mapping[str, Record], fronts: Sequence[FrontBoard]) -> tuple[Agreement, ...]:
-    """All cells: every pair of tiers, then halves of the seeds and pairs of horizons of each workload."""
+    """Every pair of tiers, then halves of the seeds and pairs of horizons of each workload; empty cells where there are none."""
     found = [_tiers(fronts, one, other) for one, other in combinations(Tier, 2)]
     for section in board.sections:
         found.append(_halves(section, records))
     for section in board.sections:
         found += _horizons(section, records)
-    return tuple(found)
+    return (*found, *(Agreement(kind, "no workload yet", 0, None) for kind in _WITHIN if not board.sections))
 
 
 def agreement(kind: str, what: str, one: Mapping[str, float], other: Mapping[str, float]) -> Agreement:

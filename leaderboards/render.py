@@ -23,7 +23,7 @@ from .statistics import MINIMUM_N, Estimate
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["csv_text", "json_text", "markdown", "terminal", "write_board"]
+__all__ = ["csv_text", "escape", "json_text", "markdown", "markdown_row", "terminal", "write_board"]
 
 _NARROW = ("entry", "hit", "to target", "95 % interval", "examples", "FLOPs", "final")
 _WIDE = ("algorithm", "curation", "kept", "n", *_NARROW[1:])
@@ -60,11 +60,11 @@ def markdown(board: Board) -> str:
     for section in board.sections:
         head = [f"final {section.workload.metric.name}" if name == "final" else name for name in _WIDE]
         lines += [f"### {section.workload.identity}", "", subtitle(section), ""]
-        lines += [_markdown_row(head), _markdown_row([":--" if name in _LEFT else "--:" for name in _WIDE])]
-        lines += [_markdown_row([_escape(_cells(row)[name]) for name in _WIDE]) for row in section.rows]
-        lines += ["", *(f"*{_escape(note)}*  " for note in notes(section)), ""]
+        lines += [markdown_row(head), markdown_row([":--" if name in _LEFT else "--:" for name in _WIDE])]
+        lines += [markdown_row([escape(_cells(row)[name]) for name in _WIDE]) for row in section.rows]
+        lines += ["", *(f"*{escape(note)}*  " for note in notes(section)), ""]
     if board.rejected:
-        lines += ["### Left out", "", *(f"- {_escape(r.record_id)}: {_escape(r.reason)}" for r in board.rejected), ""]
+        lines += ["### Left out", "", *(f"- {escape(r.record_id)}: {escape(r.reason)}" for r in board.rejected), ""]
     return "\n".join(lines)
 
 
@@ -146,12 +146,13 @@ def _amount(estimate: Estimate | None) -> str:
     return "–" if estimate is None or estimate.value is None else formats.count(estimate.value)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text of a record as Markdown that shows it and does nothing else."""
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
+def markdown_row(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 

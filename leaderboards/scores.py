@@ -15,7 +15,7 @@ import numpy as np
 
 from ..suite.record import WorkloadIdentity
 from .cells import Cell, Field
-from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, Floats, bootstrap_medians, letters, percentile_interval
+from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, Floats, bootstrap_medians, letters, percentile_interval, steady
 
 __all__ = [
     "MISS_MULTIPLE",
@@ -172,7 +172,7 @@ def _log_factors(of: Field, identity: str, cell: Cell, multiple: float, draws: i
 
 def _estimate(log_value: float, log_draws: Floats, n: int) -> Estimate:
     interval = percentile_interval(np.exp(log_draws)) if n >= MINIMUM_N else None
-    return Estimate(math.exp(log_value), interval, n)
+    return Estimate(steady(math.exp(log_value)), interval, n)
 
 
 def _by_factor(headline: Headline) -> tuple[float, str]:

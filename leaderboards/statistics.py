@@ -32,6 +32,7 @@ __all__ = [
     "percentile_interval",
     "proportion",
     "rcp_allowed_speedup",
+    "steady",
 ]
 
 Floats = NDArray[np.float64]
@@ -84,7 +85,7 @@ def proportion(hits: int, n: int) -> Estimate:
     if n < MINIMUM_N:
         return Estimate(hits / n, None, n)
     found = stats.binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Estimate(hits / n, Interval(float(found.low), float(found.high), CONFIDENCE), n)
+    return Estimate(hits / n, Interval(steady(float(found.low)), steady(float(found.high)), CONFIDENCE), n)
 
 
 def _median_interval(ordered: Sequence[float]) -> Interval | None:
@@ -103,13 +104,13 @@ def _median_depth(n: int) -> tuple[int, float, float]:
     depths = np.arange(1, (n + 1) // 2 + 1)
     coverage = 1 - 2 * stats.binom.cdf(depths - 1, n, 0.5)  # of the interval from the d-th smallest to the d-th largest
     if coverage[0] < CONFIDENCE:
-        return 1, 0.0, float(coverage[0])
+        return 1, 0.0, steady(float(coverage[0]))
     wide = int(np.flatnonzero(coverage >= CONFIDENCE)[-1])
     depth = int(depths[wide])
     if wide + 1 == len(depths):
-        return depth, 0.0, float(coverage[wide])
+        return depth, 0.0, steady(float(coverage[wide]))
     excess = (coverage[wide] - CONFIDENCE) / (coverage[wide] - coverage[wide + 1])
-    return depth, float((n - depth) * excess / (depth + (n - 2 * depth) * excess)), CONFIDENCE
+    return depth, steady(float((n - depth) * excess / (depth + (n - 2 * depth) * excess))), CONFIDENCE
 
 
 def _between(start: float, end: float, share: float) -> float:
@@ -133,7 +134,12 @@ def bootstrap_medians(values: Floats, key: str, draws: int = DRAWS) -> Floats:
 def percentile_interval(draws: Floats) -> Interval:
     """The central interval of bootstrap draws (Efron, Annals of Statistics 7, 1979)."""
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(low), float(high), CONFIDENCE)
+    return Interval(steady(float(low)), steady(float(high)), CONFIDENCE)
+
+
+def steady(value: float) -> float:
+    """A number to twelve digits: what lies beyond depends on vector units and versions of libraries, and a board is the same everywhere."""
+    return float(f"{value:.12g}")
 
 
 def letters(different: NDArray[np.bool_]) -> tuple[tuple[str, ...], ...]:

@@ -24,6 +24,7 @@ __all__ = [
     "AlgorithmDefinition",
     "CurationDefinition",
     "Plan",
+    "entry_name",
     "instantiate",
     "plan_of",
     "resolve",
@@ -128,9 +129,7 @@ class Plan:
     @property
     def entry_name(self) -> str:
         """What boards call it: ``adamw`` or ``adamw + random 0.5``."""
-        if self.curation.name == "all" and self.keep_fraction == 1.0:
-            return self.algorithm.name
-        return f"{self.algorithm.name} + {self.curation.name} {self.keep_fraction:g}"
+        return entry_name(self.algorithm.name, self.curation.name, self.keep_fraction)
 
     def checked(self) -> Plan:
         """This plan, or ``ConfigError`` / ``NeedsUnmet`` naming what does not fit together."""
@@ -159,6 +158,11 @@ class Plan:
             raise ConfigError(f"processes: curation method {self.curation.name!r} decides while it trains and runs on one process")
         if any(target.startswith(ENTRY_PACKAGE) for target in (self.algorithm.target, self.curation.target)):
             raise ConfigError("processes: the code of an entry runs on one process")
+
+
+def entry_name(algorithm: str, curation: str, keep_fraction: float) -> str:
+    """What boards call an algorithm with a curation method: ``adamw`` or ``adamw + random 0.5``."""
+    return algorithm if curation == "all" and keep_fraction == 1.0 else f"{algorithm} + {curation} {keep_fraction:g}"
 
 
 _GROUP_TYPES: Mapping[str, type] = {"workload": Workload, "algorithm": AlgorithmDefinition, "curation": CurationDefinition}

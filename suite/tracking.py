@@ -6,7 +6,7 @@ Everything here happens after a trial, in one go; no thread of MLflow's or ours 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
-__all__ = ["default_uri", "initialise", "mirror", "read_records"]
+__all__ = ["default_uri", "initialise", "mirror", "read_notes", "read_records", "write_notes"]
 
+_NOTE = "board."  # how the tags begin that say what a record is held for since
 _MARK = "timetrial.experiment"  # tag of the experiments that hold mirrored records
 _EXPERIMENT_TAGS = {_MARK: "records", "mlflow.experimentKind": "custom_model_development"}  # opens on runs, not on prompts
 _PAGE = 500  # runs in memory at once
@@ -83,6 +84,36 @@ def read_records(
                         raise
                     on_rejected(record_id, str(problem))
     return sorted(found.values(), key=lambda pair: (pair[0].started_at or "", pair[0].record_id))
+
+
+def write_notes(notes: Mapping[str, Mapping[str, str]], uri: str) -> int:
+    """Make the tags ``board.…`` of the runs of some records, by id, those given; returns how many runs changed. Others stay as they are.
+
+    Raises ``TrackingError`` when the store cannot be reached.
+    """
+    changed = 0
+    with open_store(uri) as client:
+        for run in (run for runs in _pages(client, None) for run in runs):
+            wanted = notes.get(run.data.tags["record_id"])
+            there = _notes(run)
+            if wanted is None or there == dict(wanted):
+                continue
+            changed += 1
+            for key in there.keys() - wanted.keys():
+                client.delete_tag(run.info.run_id, key)
+            for key, value in wanted.items():
+                client.set_tag(run.info.run_id, key, value)
+    return changed
+
+
+def read_notes(uri: str) -> dict[str, dict[str, str]]:
+    """The tags ``board.…`` of all mirrored runs, by record id. Raises ``TrackingError`` when the store cannot be reached."""
+    with open_store(uri) as client:
+        return {run.data.tags["record_id"]: _notes(run) for runs in _pages(client, None) for run in runs}
+
+
+def _notes(run: Run) -> dict[str, str]:
+    return {key: value for key, value in run.data.tags.items() if key.startswith(_NOTE)}
 
 
 def _send(client: MlflowClient, experiment_id: str, record: Record, curve: Curve, folder: Path) -> bool:

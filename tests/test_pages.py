@@ -215,12 +215,13 @@ def test_latex_and_svg_escape_what_records_say(site):
 
 
 def test_a_readme_keeps_everything_but_its_region(site):
-    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    once = with_region(text, site[0])
-    assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once and "| muon |" in once
-    assert with_region(once, site[0]) == once
+    text = f"before\n{BEGIN}\nOUTDATED\n{END}\nafter\n"
+    body = (site[2] / "front.md").read_text()
+    once = with_region(text, body)
+    assert once.startswith("before\n") and once.endswith("\nafter\n") and "OUTDATED" not in once and "| muon |" in once
+    assert with_region(once, body) == once
     with pytest.raises(UserError, match="one region"):
-        with_region("no markers", site[0])
+        with_region("no markers", body)
 
 
 def test_withdrawn_trials_leave_and_disputed_ones_are_marked():
@@ -250,9 +251,10 @@ def test_the_command_builds_the_site_and_the_readme(tmp_path, capsys):
     readme.write_text(f"{BEGIN}\n{END}\n")
     assert main(["leaderboard", "build", "--home", str(tmp_path), "--quiet", "--readme", str(readme)]) == 0
     folder = tmp_path / "boards" / "all"
-    assert "muon \\[disputed\\]: disputed: too good" in readme.read_text()
+    assert "| muon (disputed: too good) |" in readme.read_text()
     assert json.loads((folder / "board.json").read_text())["schema_version"] == 1
     assert {p.parent.name for p in folder.rglob("*.html")} == {"all", "workload", "entry"}
+    assert (folder / "front.md").read_text().strip() in readme.read_text()
 
 
 def test_every_kind_of_bad_record_is_named_with_its_reason_and_in_no_number(tmp_path):

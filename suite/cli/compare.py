@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``compare``."""
     parser.add_argument("a", metavar="A", help="an entry as boards name it: adamw, or 'adamw + random 0.5'")
     parser.add_argument("b", metavar="B", help="the entry that A is held against")
-    parser.add_argument("--records", action="append", type=Path, metavar="FOLDER", help="record folders (those below --home)")
+    parser.add_argument("--records", action="append", type=Path, metavar="FOLDER", help="record folders or packs (those below --home)")
     parser.add_argument("--study", metavar="NAME", help="only the trials of this study")
     parser.add_argument("--plan", type=_percent, metavar="PERCENT", help="how many seeds a difference of this size (5%%) would take")
     parser.add_argument("--run", action="append", metavar="WORKLOAD", help="first run what is missing here, A and B in turn")
@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Run if asked to, read the records, compare, say what may be claimed."""
     from ...leaderboards.boards import board, read_folders
     from ...leaderboards.compare import compare
-    from .leaderboard import record_folders
+    from .places import record_folders
 
     if arguments.a == arguments.b:
         raise UserError(f"expected two different entries, given {arguments.a!r} twice")
@@ -52,7 +52,8 @@ def execute(arguments: argparse.Namespace) -> int:
         status = _run(arguments)
         if status:
             return status
-    found, rejected = read_folders(record_folders(arguments.records or [arguments.home / "records"], arguments.records is not None))
+    with record_folders(arguments.records or [arguments.home / "records"], arguments.records is not None) as folders:
+        found, rejected = read_folders(folders)
     records = [record for record, _ in found if arguments.study in (None, record.study)]
     if not records:
         raise UserError("no record to compare; run both entries first, or let `--run WORKLOAD` do it")

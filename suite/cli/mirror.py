@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-HELP = "send records to MLflow that are not yet there"
+if TYPE_CHECKING:
+    from ..record import Record
+
+HELP = "send records to MLflow that are not yet there, and what states.yaml and pins.yaml beside them say"
 EXAMPLES = (
     "timetrial mirror",
     "timetrial mirror --uri http://localhost:5000",
@@ -37,8 +41,19 @@ def execute(arguments: argparse.Namespace) -> int:
             print(f"timetrial: left out: {problem}", file=sys.stderr)
     uri = arguments.uri or default_uri(home)
     sent = mirror(found, uri, home=home) if found else 0
+    if found:
+        _mirror_notes([record for record, _, _ in found], home / "records", uri)
     if arguments.json:
         print_json({"records": len(found), "sent": sent, "rejected": rejected})
     elif not arguments.quiet:
         print(f"{sent} of {len(found)} records sent, {len(found) - sent} were there already" if found else f"no records below {home}")
     return 0
+
+
+def _mirror_notes(records: list[Record], place: Path, uri: str) -> None:
+    """What the files of states and pins beside the records say of them, as tags of their runs; without such a file nothing is touched."""
+    from ...leaderboards import notes, pins, states
+    from ..tracking import write_notes
+
+    if (place / states.FILE_NAME).is_file() or (place / pins.FILE_NAME).is_file():
+        write_notes(notes.notes_of(records, states.read_states(place / states.FILE_NAME), pins.read_pins(place / pins.FILE_NAME)), uri)

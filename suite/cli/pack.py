@@ -20,11 +20,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Pack every record of the study; one that cannot be read is named and stops it, so that none is dropped silently."""
+    """Pack every record of the study and say where."""
     from ..pack import pack
+
+    chosen = of_study(arguments.records or arguments.home / "records", arguments.study)
+    target = arguments.out or arguments.home / "packs" / f"{arguments.study}.zip"
+    count = pack(chosen, target)
+    print(target)
+    print(f"{count} records, {target.stat().st_size} bytes", file=sys.stderr)
+    return 0
+
+
+def of_study(place: Path, study: str) -> list[Path]:
+    """The record folders of a study and of its tuning trials; one that cannot be read is named and stops it, so that none is dropped
+    silently. ``UserError`` where there is none."""
     from ..record import read_record
 
-    place = arguments.records or arguments.home / "records"
     chosen, studies = [], set()
     for path in sorted(place.glob("*/record.json")):
         try:
@@ -32,13 +43,9 @@ def execute(arguments: argparse.Namespace) -> int:
         except RecordError as problem:
             raise RecordError(f"{problem}; move it away or mend it, a pack leaves nothing out") from None
         studies.add(record.base_study)
-        if record.base_study == arguments.study:
+        if record.base_study == study:
             chosen.append(path.parent)
     if not chosen:
         known = ", ".join(sorted(filter(None, studies))) or "none"
-        raise UserError(f"no record of study {arguments.study!r} in {place}; studies there: {known}")
-    target = arguments.out or arguments.home / "packs" / f"{arguments.study}.zip"
-    count = pack(chosen, target)
-    print(target)
-    print(f"{count} records, {target.stat().st_size} bytes", file=sys.stderr)
-    return 0
+        raise UserError(f"no record of study {study!r} in {place}; studies there: {known}")
+    return chosen

@@ -33,22 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Print every check; exit 1 when one failed."""
-    from tempfile import TemporaryDirectory
+    from .places import record_folders
 
-    from ..pack import unpack
-    from .leaderboard import record_folders
-
-    with TemporaryDirectory() as scratch:
-        places = []
-        for number, place in enumerate(arguments.records):
-            if place.suffix == ".zip":
-                unpack(place, Path(scratch) / str(number))
-                places.append(Path(scratch) / str(number))
-            elif not place.is_dir():
-                raise UserError(f"no such record folder or pack: {place}")
-            else:
-                places.append(place)
-        folders = sorted(record_folders(places, must_exist=True))
+    with record_folders(arguments.records, must_exist=True) as folders:
         if not folders:
             raise UserError("no record folder in what was given")
         checks = _checks(folders, arguments)

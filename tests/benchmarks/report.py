@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 REPORT = HERE / "REPORT.md"
-PARTS = ("overhead", "startup", "loaders", "scoring", "curation")
+PARTS = ("overhead", "startup", "loaders", "scoring", "site", "curation")
 BY_HAND = ("peers",)  # too long to run with the others: only when named
 
 

@@ -1,0 +1,102 @@
+"""The front boards as Markdown and JSON, from the objects that the front page shows."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..suite.schema import plain
+from .coverage import Coverage
+from .render import escape, markdown_row
+from .scores import Headline
+from .statistics import MINIMUM_N
+from .tracks import FrontBoard
+
+__all__ = ["FRONT_JSON", "FRONT_MARKDOWN", "front_json", "front_markdown", "interval_text", "shown_rank"]
+
+FRONT_MARKDOWN, FRONT_JSON = "front.md", "front.json"
+FRONT_SCHEMA_VERSION = 1
+_HEAD = ("rank", "entry", "factor", "95 % interval", "miss at 1x budget", "workloads hit", "group")
+
+
+def front_markdown(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], marks: Mapping[str, Sequence[str]]) -> str:
+    """One table a front board, costs as its first switch shows them, then what is not measured yet and the command that does it.
+
+    ``marks``: what was said of entries since (disputed, superseded), by entry.
+    """
+    lines: list[str] = []
+    for front in fronts:
+        claim = "" if front.claim else " · provisional targets: shown, not ranked"
+        about = f"tier {front.tier.value} · {front.place} · reference trials: {front.pin}{claim}"
+        lines += [f"### {front.track.value.capitalize()}", "", about, ""]
+        lines += [f"Speed-up factor over {escape(front.reference)}, geometric mean over {', '.join(map(escape, front.workloads))}.", ""]
+        lines += [markdown_row(_HEAD), markdown_row([":--" if name in ("entry", "95 % interval") else "--:" for name in _HEAD])]
+        state, found = next(iter(front.headlines.items()))
+        lines += [markdown_row([escape(cell) for cell in _cells(front, h, marks.get(h.entry, ()))]) for h in found]
+        lines += ["", f"*{state.title}; entries that share a letter cannot be told apart.*", ""]
+    if not fronts:
+        lines += ["No headline score yet: it takes two core workloads that the reference and another entry were both measured on.", ""]
+    for one in covered:
+        lines += [f"**{escape(one.grid.study)}**{f' on {escape(one.place)}' if one.place else ''}: {one.said}", ""]
+        if one.missing:
+            lines += [*_gaps(one), "", f"The command that runs what is missing: `{one.grid.command}`", ""]
+    return "\n".join(lines)
+
+
+def front_json(fronts: Sequence[FrontBoard], covered: Sequence[Coverage]) -> str:
+    """The same for machines, every switch of every board, ``schema_version`` first level, keys sorted."""
+    boards = [
+        {
+            "track": front.track.value,
+            "tier": front.tier.value,
+            "place": front.place,
+            "reference": front.reference,
+            "workloads": front.workloads,
+            "claim": front.claim,
+            "pin": front.pin,
+            "headlines": {state.key: [plain(h) for h in found] for state, found in front.headlines.items()},
+        }
+        for front in fronts
+    ]
+    value: dict[str, Any] = {"schema_version": FRONT_SCHEMA_VERSION, "fronts": boards, "coverage": [plain(one) for one in covered]}
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def interval_text(headline: Headline) -> str:
+    """``1.21x – 1.40x``, empty where there is no interval."""
+    bounds = headline.factor.interval
+    return "" if bounds is None or bounds.high is None else f"{bounds.low:.2f}x – {bounds.high:.2f}x"
+
+
+def shown_rank(front: FrontBoard, headline: Headline) -> int | None:
+    """The rank where it is a claim: frozen targets, and enough trials for an interval."""
+    return headline.rank if front.claim and headline.factor.interval is not None else None
+
+
+def _cells(front: FrontBoard, headline: Headline, marks: Sequence[str]) -> list[str]:
+    rank = shown_rank(front, headline)
+    told = "".join(f" ({text})" for text in (*([f"unranked: {headline.why}"] if headline.why else []), *marks))
+    return [
+        "–" if rank is None else str(rank),
+        headline.entry + told,
+        f"{headline.factor.value:.2f}x",
+        interval_text(headline) or f"no interval below n = {MINIMUM_N}",
+        f"{headline.at_budget.value:.2f}x",
+        f"{headline.workloads_hit}/{len(front.workloads)}",
+        "–" if rank is None else "".join(headline.group),
+    ]
+
+
+def _gaps(one: Coverage) -> list[str]:
+    """Lines of what lacks trials, by workload: nothing at all, or fewer seeds than planned."""
+    nothing, fewer = defaultdict(list), defaultdict(list)
+    for entry, cells in one.cells.items():
+        for workload, cell in zip(one.grid.workloads, cells, strict=True):
+            if not cell.measured:
+                nothing[workload].append(escape(entry))
+            elif cell.n < one.grid.seeds:
+                fewer[workload].append(f"{escape(entry)} ({cell.n} of {one.grid.seeds} seeds)")
+    lines = [f"- not measured on {escape(workload)}: {', '.join(entries)}" for workload, entries in nothing.items()]
+    return lines + [f"- begun on {escape(workload)}: {', '.join(entries)}" for workload, entries in fewer.items()]

@@ -1,0 +1,75 @@
+"""``timetrial leaderboard publish``: the records of studies as packs in a folder to commit, with the site that is built from them alone."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ..errors import RecordError, UserError
+from .pack import of_study
+from .places import Gathered, gather, planned
+from .site import reference_of, write_pages
+
+__all__ = ["SITE", "publish"]
+
+SITE = "site"
+
+
+def publish(arguments: argparse.Namespace) -> int:
+    """Pack, pin, build. What was published before stays: packs grow, and pins move on only by ``leaderboard pin``."""
+    from ...leaderboards.coverage import FILE_NAME, read_grids, write_grids
+    from ..files import write_text
+
+    if not arguments.study or arguments.out is None or arguments.source != "records":
+        raise UserError("publish: expected the studies and where to: --study NAME (may be repeated) --out FOLDER, from records")
+    out: Path = arguments.out.absolute()
+    place = (arguments.records or [arguments.home / "records"])[0]
+    grids = {grid.study: grid for grid in read_grids(out / FILE_NAME)}
+    for study in arguments.study:
+        _pack(of_study(place, study), out / f"{study}.zip")
+        if (grid := planned(study)) is not None:
+            grids[study] = grid
+    write_text(out / FILE_NAME, write_grids(list(grids.values())))
+    found = gather(argparse.Namespace(records=[out], source="records", study=None, home=arguments.home))
+    _pin(found, out, arguments.reference)
+    part = out / f".{SITE}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    write_pages(found, found.board(), part, arguments.reference, arguments.readme)
+    shutil.rmtree(out / SITE, ignore_errors=True)
+    part.rename(out / SITE)
+    size = sum(path.stat().st_size for path in out.glob("*.zip"))
+    print(f"{len(found.records)} records in {size / 1e6:.1f} MB below {out}", file=sys.stderr)
+    return 0
+
+
+def _pack(folders: Sequence[Path], target: Path) -> None:
+    """Pack these records with those that the pack holds already. ``RecordError`` for one that is not what was published under its name."""
+    from ..pack import pack, unpack
+
+    with TemporaryDirectory() as scratch:
+        before = unpack(target, Path(scratch) / "before") if target.exists() else []
+        known = {folder.name: folder for folder in before}
+        for folder in folders:
+            old = known.get(folder.name)
+            if old is not None and (old / "record.json").read_bytes() != (folder / "record.json").read_bytes():
+                raise RecordError(f"{folder.name}: differs from what {target.name} holds under this name; records are written once")
+            known[folder.name] = folder
+        pack(list(known.values()), target)
+
+
+def _pin(found: Gathered, out: Path, reference: str | None) -> None:
+    """The first version of the pins, as soon as the reference ran on a workload with frozen targets."""
+    from ...leaderboards.pins import FILE_NAME, next_pins, write_pins
+    from ..files import write_text
+
+    if found.pins is not None:
+        return
+    try:
+        found.pins = next_pins(found.board(), reference_of(found.records, reference), None)
+    except RecordError:
+        return  # nothing to pin yet
+    write_text(out / FILE_NAME, write_pins(found.pins))
