@@ -1,14 +1,19 @@
 """The published recipes of the field against our references, at equal seconds on this machine, interleaved.
 
-``python tests/benchmarks/peers.py [--steps N] [--minutes 1 2 5] [--repeats R] [--algorithm NAME]``   both comparisons; prints a section
-``python tests/benchmarks/peers.py accuracy [HOME ...]``   the README's table: quality at 60 charged seconds, read off curves of records
+``python tests/benchmarks/peers.py [both | characters | pictures] [--repeats R] [--minutes 1 2 5] [--algorithm NAME]``
+    The comparisons, as a section in Markdown. With three repeats on two cores about ten minutes for characters and fifty for pictures
+    (two loops x 3 repeats x 8 minutes). Data: as ``timetrial prepare shakespeare_gpt cifar10_cnn`` leaves them below ``$TIMETRIAL_HOME``.
+``python tests/benchmarks/peers.py --steps 100 --minutes 0.1 --repeats 1``
+    The same cut short, to try it out: a minute or two; its numbers mean nothing.
+``python tests/benchmarks/peers.py accuracy [HOME ...]``
+    The README's table: accuracy at 60 charged seconds, read off curves of records. Seconds.
 
 Shakespeare   nanoGPT's CPU setting (:mod:`_bare`) and ``shakespeare_gpt``: seconds of training to 1.88 nats (2.712 bits) a character on the
               same windows of the validation text, read off the curves by straight lines between evaluations.
 Pictures      airbench's recipe (:mod:`_bare`) and ``cifar10_cnn``, both given the same seconds, their schedules stretched over them;
               accuracy on the same 5,000 validation pictures, no test-time augmentation.
 
-``--steps`` cuts the first comparison short, to try it out, and leaves the second one out.
+Ours is the frozen reference of each workload, AdamW at its defaults where targets are not frozen yet.
 """
 
 from __future__ import annotations
@@ -21,28 +26,38 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import torch
-from _bare import airbench, shakespeare
-
 from timetrial.data_pipelines.threads import prepare_environment
-from timetrial.suite.config import REFERENCE, resolve
-from timetrial.suite.errors import RecordError
 from timetrial.suite.files import home_folder
-from timetrial.suite.inputs import open_inputs
-from timetrial.suite.record import TUNING_SUFFIX, Status, read_record
-from timetrial.suite.registry import definition
-from timetrial.suite.trial import run_trial
+
+prepare_environment(home_folder())  # before torch, which reads it when it is imported
+
+import torch  # noqa: E402
+from _bare import airbench, shakespeare  # noqa: E402
+
+from timetrial.suite.config import REFERENCE, resolve  # noqa: E402
+from timetrial.suite.errors import RecordError  # noqa: E402
+from timetrial.suite.inputs import open_inputs  # noqa: E402
+from timetrial.suite.record import TUNING_SUFFIX, Status, read_record  # noqa: E402
+from timetrial.suite.registry import definition  # noqa: E402
+from timetrial.suite.trial import run_trial  # noqa: E402
+from timetrial.suite.workload import TargetStatus  # noqa: E402
 
 NATS = 1.88  # documented after 2,000 iterations
 STEPS, EVERY = 2000, 100
+EVALUATIONS = STEPS // EVERY
 TABLE = ("cifar10_cnn", "cifar10_vit", "digits_mlp")
 TABLE_SECONDS = 60.0
 
 
-def plan_of(workload, algorithm, seed, **budget):
+def plan_of(workload, algorithm, seed, evaluations, **budget):
+    """A trial of a budget, evaluated so many times, that goes on to its end whatever levels it reaches."""
     chosen = algorithm or (REFERENCE if definition("workload", workload).get("reference") else "adamw")
     plan = resolve([f"workload={workload}", f"algorithm={chosen}", f"seed={seed}", "study=benchmark"])
-    return replace(plan, workload=replace(plan.workload, budget=replace(plan.workload.budget, **budget)))
+    given = plan.workload
+    own = replace(given.budget, **budget)
+    evaluation = replace(given.evaluation, every_examples=max(1, own.examples // evaluations))
+    ladder = replace(given.ladder, status=TargetStatus.PROVISIONAL)
+    return replace(plan, workload=replace(given, budget=own, evaluation=evaluation, ladder=ladder))
 
 
 def reached(curve, level):
@@ -62,7 +77,7 @@ def told(values, form):
 
 
 def characters(arguments, home):
-    plan = plan_of("shakespeare_gpt", arguments.algorithm, 0)
+    plan = plan_of("shakespeare_gpt", arguments.algorithm, 0, EVALUATIONS)
     inputs = open_inputs(plan.workload, home_folder())
     rows = torch.tensor(inputs.pool.split.fields["tokens"].values[:], dtype=torch.int64)
     text = torch.cat((rows[:, :64].flatten(), rows[-1, 64:]))
@@ -73,7 +88,7 @@ def characters(arguments, home):
     for seed in range(arguments.repeats):
         curve = shakespeare(text, windows, vocabulary, seed, arguments.steps or STEPS, EVERY)
         theirs.append((reached(curve, NATS), curve[-1]))
-        plan = plan_of("shakespeare_gpt", arguments.algorithm, seed, examples=examples, charged_seconds=3600.0)
+        plan = plan_of("shakespeare_gpt", arguments.algorithm, seed, EVALUATIONS, examples=examples, charged_seconds=3600.0)
         _, folder = run_trial(plan, home, inputs=inputs, fresh=True)
         curve = [(point.charged_seconds, point.quality * math.log(2)) for point in read_record(folder)[1]]
         ours.append((reached(curve, NATS), curve[-1]))
@@ -89,7 +104,7 @@ def characters(arguments, home):
 def pictures(arguments, home):
     from timetrial.tasks.cifar10_cnn import whitening_filters
 
-    plan = plan_of("cifar10_cnn", arguments.algorithm, 0)
+    plan = plan_of("cifar10_cnn", arguments.algorithm, 0, 1)
     inputs = open_inputs(plan.workload, home_folder())
     train, validation = (
         (
@@ -107,7 +122,8 @@ def pictures(arguments, home):
         theirs, ours = [], []
         for seed in range(arguments.repeats):
             theirs.append(airbench(train, validation, facts, filters, seed, seconds)[0])
-            plan = plan_of("cifar10_cnn", arguments.algorithm, seed, examples=round(0.97 * rate * seconds), charged_seconds=seconds)
+            budget = {"examples": round(0.97 * rate * seconds), "charged_seconds": seconds}
+            plan = plan_of("cifar10_cnn", arguments.algorithm, seed, 4, **budget)
             record, _ = run_trial(plan, home, inputs=inputs, fresh=True)
             ours.append(record.result.final_quality)
         apart = [b - a for a, b in zip(theirs, ours, strict=True)]
@@ -116,8 +132,8 @@ def pictures(arguments, home):
 
 
 def examples_per_second(arguments, inputs, home):
-    """How fast ours trains: of a short trial, evaluations excluded, its first part too."""
-    plan = plan_of("cifar10_cnn", arguments.algorithm, 0, examples=18_000, charged_seconds=3600.0)
+    """How fast ours trains: the second half of a short trial, evaluations excluded."""
+    plan = plan_of("cifar10_cnn", arguments.algorithm, 0, 2, examples=18_000, charged_seconds=3600.0)
     _, folder = run_trial(plan, home, inputs=inputs, fresh=True)
     *_, before, last = read_record(folder)[1]
     return (last.examples - before.examples) / (last.charged_seconds - before.charged_seconds)
@@ -156,7 +172,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("both", "characters", "pictures", "accuracy"), default="both")
     parser.add_argument("homes", nargs="*", type=Path, help="accuracy: folders whose records are read")
-    parser.add_argument("--steps", type=int, help="iterations of the first comparison, to try it out")
+    parser.add_argument("--steps", type=int, help="iterations of the first comparison")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 2.0, 5.0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--algorithm", help="ours; default: the frozen reference, else adamw")
@@ -168,7 +184,7 @@ def main():
     with tempfile.TemporaryDirectory() as home:
         if arguments.what != "pictures":
             characters(arguments, Path(home))
-        if arguments.what != "characters" and arguments.steps is None:
+        if arguments.what != "characters":
             pictures(arguments, Path(home))
     return None
 
