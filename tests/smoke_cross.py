@@ -48,11 +48,24 @@ def few(examples, label):
     return Examples(examples.split, np.sort(ids[np.linspace(0, len(ids) - 1, HELD_OUT).astype(int)]))
 
 
+@cache
+def small(workload):
+    """A plan of a workload with small batches; composed once a process."""
+    sizes = [f"workload.batch_size={BATCH}", f"workload.evaluation.batch_size={HELD_OUT}"]
+    return resolve([f"workload={workload}", *sizes, "loader=torch", "threads=1"])
+
+
+@cache
+def chosen(algorithm):
+    """A plan of an algorithm, on as many processes as it needs; composed once a process."""
+    processes = 2 if "two_processes" in (definition("algorithm", algorithm).get("needs") or ()) else 1
+    return resolve([f"algorithm={algorithm}", "workload=digits_mlp", f"processes={processes}"])
+
+
 def smoke(algorithm, workload, data, home):
     """``ran``, ``diverged``, which needs are unmet, or the end of what failed. ``data``: the home that the data are prepared in."""
-    sizes = [f"workload.batch_size={BATCH}", f"workload.evaluation.batch_size={HELD_OUT}"]
-    processes = 2 if "two_processes" in (definition("algorithm", algorithm).get("needs") or ()) else 1
-    plan = resolve([f"workload={workload}", f"algorithm={algorithm}", *sizes, "loader=torch", "threads=1", f"processes={processes}"])
+    given = chosen(algorithm)
+    plan = replace(small(workload), algorithm=given.algorithm, defaults=given.defaults, processes=given.processes).checked()
     try:
         record, _ = run_trial(plan, home, inputs=replace(little(workload, data), workload=plan.workload), smoke=True)
     except NeedsUnmet:
