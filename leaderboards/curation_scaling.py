@@ -1,6 +1,7 @@
 """How error falls with the examples that a method keeps, and with the seconds that it is charged: power law against exponential.
 
-Kept examples    error at the end of the trials, one point a trial, all data being the largest size.
+Kept examples    error at the end of the trials, one point a trial, all data being the largest size. Of a method that chooses anew every
+                 epoch these are the examples of an epoch.
 Charged seconds  the least median error that a method had reached by then, whatever share it kept: one point for every evaluation at which
                  that error fell. Choosing is in the seconds, so a method that chooses long begins late.
 """
@@ -130,7 +131,8 @@ def _row(trial: Trial) -> tuple[int, float, int, float] | None:
     error = None if quality is None else error_of(record, quality)
     if error is None or record.selected is None:
         return None
-    return record.selected.kept_examples, error, curve[-1].examples, curve[-1].loss
+    kept = min(record.selected.kept_examples, round(record.selected.keep_fraction * record.selected.pool_examples))
+    return kept, error, curve[-1].examples, curve[-1].loss
 
 
 def _median_curve(trials: Sequence[Trial]) -> list[tuple[float, float]]:

@@ -219,6 +219,16 @@ def test_error_against_kept_examples_tells_a_power_law_from_an_exponential():
     assert scaling(trials) == scaling(trials[::-1])
 
 
+def test_a_method_that_chooses_anew_every_epoch_keeps_the_examples_of_an_epoch():
+    of = workload()
+    trials = [
+        (replace(record, selected=replace(record.selected, kept_examples=45_000)), curve)
+        for record, curve in sized(of, "rs2", lambda n: 3 * n**-0.3)
+    ]
+    (one,) = scaling([*trials, *sized(of, "all", lambda n: 3 * n**-0.3)])
+    assert one.kept == (4500, 13_500, 27_000, 45_000)
+
+
 def test_error_against_seconds_is_the_least_reached_by_then_whatever_was_kept():
     of = workload()
     trials = [trial(of, "adamw + el2n 0.1", seed, 10.0, ceiling=0.8) for seed in range(3)]  # early but low

@@ -218,6 +218,15 @@ def test_a_resumed_method_decides_as_if_it_had_never_stopped(name, stop):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_a_checkpoint_takes_the_state_without_a_warning(name):
+    method = begun(METHODS[name](), make_pool(20), 0.5, loss_proxy(np.arange(20)))
+    run(method, 1)
+    state = method.state_dict()
+    arrays = [value for value in (*state.values(), *state["own"].values()) if isinstance(value, np.ndarray)]
+    assert arrays and all(array.flags.writeable for array in arrays)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_no_global_random_state_is_touched(name):
     np.random.seed(5)
     random.seed(5)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from timetrial.leaderboards.claims import Claim, Measure, Side
 from timetrial.leaderboards.curation_page import curation_page
+from timetrial.suite.cli.study import show_board
+from timetrial.suite.record import write_record
 
 from .synthetic_records import LOSS, trial, workload
 
@@ -65,3 +68,17 @@ def test_without_sizes_or_claims_their_parts_are_left_out_and_losses_are_errors_
 
 def test_a_page_without_anything_to_compare_is_empty():
     assert "<section" not in curation_page([trial(workload(), "adamw + random 0.5")], "nothing", None, [])
+
+
+def test_a_study_writes_the_page_beside_its_board_where_data_were_chosen(tmp_path, capsys):
+    of = workload(main=0.7)
+    trials = [(replace(r, study="s", trial_digest=r.record_id), c) for r, c in study(of, sizes=(0.5,))]
+    for record, curve in trials:
+        write_record(tmp_path / "records" / record.record_id, record, curve, "")
+    plans = [SimpleNamespace(digest=r.record_id, seed=r.seed) for r, _ in trials]
+    show_board("s", plans, tmp_path)
+    page = tmp_path / "boards" / "s" / "curation.html"
+    assert page.read_text(encoding="utf-8") == curation_page(trials, "s", 3)
+    assert str(page) in capsys.readouterr().err
+    show_board("s", [p for p, (r, _) in zip(plans, trials, strict=True) if r.entry.curation == "all"], tmp_path / "none")
+    assert not (tmp_path / "none" / "boards" / "s" / "curation.html").exists()

@@ -214,7 +214,8 @@ class DynamicMethod(CurationMethod):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a bit-exact resume needs, the running epoch's plan and what ``select`` prepared included."""
-        payload: dict[str, Any] = {"own": self.state(), "pool_ids": self.ids, "candidate_factor": self.candidate_factor}
+        ids = np.array(self.ids)  # a pool's ids are read-only, which torch warns of when it saves them
+        payload: dict[str, Any] = {"own": self.state(), "pool_ids": ids, "candidate_factor": self.candidate_factor}
         if self._epoch is not None:
             payload |= {"epoch": self._epoch[0], "ids": self._epoch[1], "weights": self._epoch[2]}
         return payload
