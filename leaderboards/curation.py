@@ -19,12 +19,12 @@ from ..suite.errors import UserError
 from ..suite.record import Entry, Record
 from ..suite.workload import Direction, Lens
 from . import formats
-from .claims import Claim, claims_markdown, decide, load_claims
+from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims
 from .curation_scaling import scaling, scaling_markdown
 from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, finished, full_seconds, place
 from .statistics import Estimate, median
 
-__all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "heading", "markdown", "places", "report", "two_budgets"]
+__all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "heading", "markdown", "places", "report", "two_budgets", "verdicts"]
 
 CONTROLS = frozenset({"random_score", "input_norm", "label_shuffled", "reversed"})
 """Curations without information, run to be beaten."""
@@ -158,6 +158,18 @@ def places(trials: Sequence[Trial]) -> dict[Place, list[Trial]]:
     return {where: own for where, own in sorted(found.items()) if "all" in chosen[where] and len(chosen[where]) > 1}
 
 
+def verdicts(of: Mapping[Place, Sequence[Trial]], claims: Sequence[Claim]) -> dict[Place, tuple[Verdict, ...]]:
+    """Verdicts by place. What was not measured is said once a workload, where most was."""
+    found = {where: decide(claims, trials) for where, trials in of.items()}
+    measured = {where: tuple(one for one in own if one.outcome is not Outcome.NOT_MEASURED) for where, own in found.items()}
+    fullest: dict[str, Place] = {}
+    for where in of:
+        best = fullest.setdefault(where.identity, where)
+        if len(measured[where]) > len(measured[best]):
+            fullest[where.identity] = where
+    return {where: own if fullest[where.identity] == where else measured[where] for where, own in found.items()}
+
+
 def heading(where: Place, trials: Sequence[Trial]) -> str:
     """``cifar10_cnn@1, adamw (settings 1a2b3c), cpu2, budget 112 k examples and 120 s``: what tells a place from every other."""
     budget = trials[0][0].workload.budget
@@ -171,12 +183,12 @@ def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[C
     ``UserError`` when there is no such place.
     """
     claims = load_claims() if claims is None else claims
-    parts = []
-    for where, own in places(trials).items():
+    parts, comparable = [], places(trials)
+    decided = verdicts(comparable, claims)
+    for where, own in comparable.items():
         parts.append(f"### {heading(where, own)}\n\n{markdown(two_budgets(own), seeds)}")
-        verdicts = decide(claims, own)
-        if verdicts:
-            parts.append(f"Published claims:\n\n{claims_markdown(verdicts)}")
+        if decided[where]:
+            parts.append(f"Published claims:\n\n{claims_markdown(decided[where])}")
         fits = scaling(own)
         if fits:
             parts.append(f"Error at the end against kept examples (all data included):\n\n{scaling_markdown(fits)}")

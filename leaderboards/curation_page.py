@@ -9,8 +9,8 @@ from typing import Any
 
 from ..suite.workload import Metric
 from . import formats
-from .claims import Claim, Verdict, decide, load_claims, note, tally
-from .curation import heading, places, two_budgets
+from .claims import Claim, Verdict, load_claims, note, tally
+from .curation import heading, places, two_budgets, verdicts
 from .curation_scaling import Scaling, TimeScaling, better, scaling, time_scaling
 from .curation_trials import Place, Trial, arms_of, full_seconds
 from .page import Whisker, render
@@ -52,16 +52,17 @@ def curation_page(
     ``seeds``: how many were planned; ``claims``: those shipped, if none are given; ``site``: the name of the site that it is a page of.
     """
     claims = load_claims() if claims is None else claims
-    views = [_view(where, own, claims) for where, own in places(trials).items()]
+    comparable = places(trials)
+    decided = verdicts(comparable, claims)
+    views = [_view(where, own, decided[where]) for where, own in comparable.items()]
     return render("curation_study.html.j2", title=title, views=views, seeds=seeds, note=note(), site=site, root="")
 
 
-def _view(where: Place, trials: Sequence[Trial], claims: Sequence[Claim]) -> dict[str, Any]:
+def _view(where: Place, trials: Sequence[Trial], decided: Sequence[Verdict]) -> dict[str, Any]:
     kept, timed = scaling(trials), time_scaling(trials)
     metric = trials[0][0].workload.metric
     names = sorted({one.curation for one in kept} | {one.curation for one in timed})
     colours = {name: i for i, name in enumerate(names)}
-    verdicts = decide(claims, trials)
     return {
         "name": where.identity,
         "rest": heading(where, trials).partition(", ")[2],
@@ -69,8 +70,8 @@ def _view(where: Place, trials: Sequence[Trial], claims: Sequence[Claim]) -> dic
         "budget": trials[0][0].workload.budget,
         "seconds": full_seconds(arms_of(trials)),
         "arms": two_budgets(trials),
-        "verdicts": list(zip(verdicts, _whiskers(verdicts), strict=True)),
-        "tally": tally(verdicts),
+        "verdicts": list(zip(decided, _whiskers(decided), strict=True)),
+        "tally": tally(decided),
         "plots": [
             plot
             for plot in (
@@ -146,14 +147,14 @@ class _LogAxis:
         return tuple(Tick(self.at(value), self.write(value)) for value in found)
 
 
-def _whiskers(verdicts: Sequence[Verdict]) -> list[tuple[Whisker | None, float]]:
+def _whiskers(decided: Sequence[Verdict]) -> list[tuple[Whisker | None, float]]:
     """Every effect with its interval on one axis for differences and one, logarithmic, for factors; and where its margin lies."""
     scales = {
-        is_cost: max([abs(v) for one in verdicts if one.claim.measure.is_cost is is_cost for v in _numbers(one)], default=1.0) or 1.0
+        is_cost: max([abs(v) for one in decided if one.claim.measure.is_cost is is_cost for v in _numbers(one)], default=1.0) or 1.0
         for is_cost in (False, True)
     }
     found = []
-    for one in verdicts:
+    for one in decided:
         at = [50 + 46 * value / scales[one.claim.measure.is_cost] for value in _numbers(one)]
         whisker = None if len(at) < 2 else Whisker(at[2] if len(at) > 2 else at[1], at[1], at[3] if len(at) > 2 else at[1], False)
         found.append((whisker, at[0]))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from timetrial.leaderboards.claims import Claim, Measure, Side
+from timetrial.leaderboards.curation import report
 from timetrial.leaderboards.curation_page import curation_page
 from timetrial.suite.cli.study import show_board
 from timetrial.suite.record import write_record
@@ -64,6 +65,15 @@ def test_without_sizes_or_claims_their_parts_are_left_out_and_losses_are_errors_
     assert 'id="claims-1"' not in page and "against kept examples" not in page
     assert "loss, validation, against charged seconds" in page
     assert page.count("<section") == 2
+
+
+def test_what_nobody_measured_is_said_once_a_workload_where_most_was_measured():
+    of = workload()
+    other = [(replace(r, entry=replace(r.entry, algorithm="lion"), record_id=f"lion-{r.record_id}"), c) for r, c in study(of, sizes=(0.1,))]
+    page = curation_page([*other, *study(of)], "two", None, [CLAIM, ABSENT, COST])
+    assert page.count('verdict not"') == 1
+    assert page.count('id="budgets-') == 2 and page.count('id="claims-') == 1
+    assert report([*other, *study(of)], claims=[CLAIM, ABSENT, COST]).count(ABSENT.claim) == 1
 
 
 def test_a_page_without_anything_to_compare_is_empty():
