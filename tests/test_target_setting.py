@@ -7,6 +7,7 @@ import lzma
 import shutil
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -33,6 +34,7 @@ from timetrial.suite.target_setting import (
 )
 from timetrial.suite.workload import TargetStatus
 
+PUBLISHED = Path(__file__).resolve().parents[1] / "leaderboards" / "published" / "targets"
 PROTOCOL = replace(target_protocol(), baselines=("adamw", "nesterov"), tuning_trials=2, reference_seeds=5, evaluation_share=10.0)
 YAML = """
 version: 1
@@ -147,6 +149,12 @@ def test_all_frozen_targets_are_a_table_and_a_page(settled, tmp_path, capsys):
     assert "<h2>mine@1</h2>" in page and f"reference: {reference.algorithm}, 5 seeds" in page and "http" not in page.split("<body>")[1]
     own = page.partition('id="mine@1"')[2].partition("</section>")[0]
     assert own.count('class="band"') == 2  # five seeds: an interval, in seconds and in examples
+
+
+def test_the_committed_page_draws_what_is_frozen(tmp_path, monkeypatch):
+    monkeypatch.delenv("TIMETRIAL_PATH", raising=False)
+    assert main(["targets", "--page", str(tmp_path / "index.html")]) == 0
+    assert (tmp_path / "index.html").read_bytes() == (PUBLISHED / "index.html").read_bytes()
 
 
 def test_frozen_targets_are_never_set_again(settled):
