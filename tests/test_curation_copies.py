@@ -195,12 +195,14 @@ def test_the_known_duplicates_between_cifar10s_test_and_training_set_are_found(m
     folder = mirror / "cifar10"
     batches = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     data = [pickle.loads((folder / "cifar-10-batches-py" / name).read_bytes(), encoding="bytes")[b"data"] for name in batches]
-    images = np.concatenate(data).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    pool = Pool(np.arange(60_000), {"image": np.ascontiguousarray(images)}, data_digest="cifar10")
     with (folder / "meta" / "cifair_duplicates_cifar10.csv").open() as stream:
         listed = {(int(row["TrainID"]), 50_000 + int(row["TestID"])) for row in csv.DictReader(stream) if row["Judgment"] == "1"}
+    ids = np.array(sorted({*range(0, 50_000, 4), *(train for train, _ in listed), *range(50_000, 60_000)}))  # a part, for the time it takes
+    images = np.concatenate(data).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    pool = Pool(ids, {"image": np.ascontiguousarray(images)}, data_digest="cifar10")
     found = near_pairs(Rows([pca(pool)]), 0.95)
-    across = {(a, b) for a, b in zip(found.pairs.first.tolist(), found.pairs.second.tolist(), strict=True) if a < 50_000 <= b}
+    pairs = zip(ids[found.pairs.first].tolist(), ids[found.pairs.second].tolist(), strict=True)
+    across = {(a, b) for a, b in pairs if a < 50_000 <= b}
     assert len(listed & across) / len(listed) > 0.45
     assert found.report["recall"] >= 0.99
     by_chance = 1e-3 * len(listed)  # were the pairs picked at random, this many would be hits at most

@@ -73,14 +73,15 @@ def test_the_record_tells_what_was_measured_while_choosing(run):
 
 @pytest.mark.parametrize("curation", ["semdedup", "el2n", "prototypes", "herding"])
 def test_the_spans_of_a_selection_add_up_to_its_bucket(run, curation):
-    unaccounted = []
-    for seed in range(3):  # a trial of a fifth of a second: one switch to another process would be 5 % of it
+    def unaccounted(seed):
         record, _ = run(f"curation={curation}", "keep_fraction=0.5", f"seed={seed}")
         spans = sum(seconds for name, seconds in record.time.span_seconds.items() if name.startswith("curate/"))
         whole = record.time.wall_seconds["curate"]
         assert spans <= whole + 1e-9
-        unaccounted.append((whole - spans) / record.time.outer_seconds)
-    assert min(unaccounted) <= 0.02
+        return (whole - spans) / record.time.outer_seconds
+
+    # Three tries: of a trial of a fifth of a second one switch to another process would be 5 %.
+    assert any(unaccounted(seed) <= 0.02 for seed in range(3))
 
 
 def test_the_ledger_of_a_record_says_what_each_span_cost(run, tmp_path, monkeypatch):
