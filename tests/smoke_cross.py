@@ -20,9 +20,14 @@ ALGORITHMS = names("algorithm")
 IN_ONE_PROCESS = tuple(name for name in ALGORITHMS if "two_processes" not in (definition("algorithm", name).get("needs") or ()))
 
 
+@cache
+def stated(group, name, key):
+    """What the file of a definition lists under a key."""
+    return frozenset(definition(group, name).get(key) or ())
+
+
 def unmet(algorithm, workload):
-    met = {*(definition("workload", workload).get("provides") or ()), "two_processes"}
-    return sorted(set(definition("algorithm", algorithm).get("needs") or ()) - met)
+    return sorted(stated("algorithm", algorithm, "needs") - stated("workload", workload, "provides") - {"two_processes"})
 
 
 def covering(each=3):
@@ -58,7 +63,7 @@ def small(workload):
 @cache
 def chosen(algorithm):
     """A plan of an algorithm, on as many processes as it needs; composed once a process."""
-    processes = 2 if "two_processes" in (definition("algorithm", algorithm).get("needs") or ()) else 1
+    processes = 2 if "two_processes" in stated("algorithm", algorithm, "needs") else 1
     return resolve([f"algorithm={algorithm}", "workload=digits_mlp", f"processes={processes}"])
 
 
