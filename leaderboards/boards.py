@@ -20,6 +20,7 @@ __all__ = ["BOARD_SCHEMA_VERSION", "Board", "Rejected", "Row", "Section", "board
 
 BOARD_SCHEMA_VERSION = 1
 LENSES = (Lens.CHARGED_SECONDS, Lens.EXAMPLES, Lens.FLOPS)
+_TUNING = "a tuning trial: it chose hyperparameters, and only trials on fresh seeds rank"
 _LEFT_OUT = {
     Status.SMOKE: "a smoke run: a few steps that say nothing about the result",
     Status.INTERRUPTED: "interrupted: run the same command again to finish it",
@@ -33,6 +34,11 @@ class Rejected:
 
     record_id: str
     reason: str
+
+    @property
+    def tuning(self) -> bool:
+        """Whether it is a tuning trial, which is no fault: it never ranks by rule."""
+        return self.reason == _TUNING
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,16 @@ class Board:
     def n(self) -> int:
         """Trials counted on the whole board."""
         return sum(section.n for section in self.sections)
+
+    @property
+    def left_out(self) -> tuple[Rejected, ...]:
+        """What was left out for a reason of its own: all but tuning trials."""
+        return tuple(r for r in self.rejected if not r.tuning)
+
+    @property
+    def tuning(self) -> tuple[Rejected, ...]:
+        """Tuning trials, which never rank."""
+        return tuple(r for r in self.rejected if r.tuning)
 
 
 def board(records: Sequence[Record], rejected: Sequence[Rejected] = (), states: Mapping[str, Verdict] | None = None) -> Board:
@@ -193,7 +209,7 @@ def _problem(record: Record) -> str | None:
         detail = (record.status_reason or "").strip().splitlines()
         return f"{_LEFT_OUT[record.status]}{': ' + detail[-1] if record.status is Status.FAILED and detail else ''}"
     if (record.study or "").endswith(TUNING_SUFFIX):
-        return "a tuning trial: it chose hyperparameters, and only trials on fresh seeds rank"
+        return _TUNING
     if record.ruleset is Ruleset.SELF_TUNING and record.entry.at_defaults is False:
         return "self-tuning, but its hyperparameters were set"
     crossing = record.crossing()

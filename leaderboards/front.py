@@ -14,7 +14,7 @@ from .scores import Headline
 from .statistics import MINIMUM_N
 from .tracks import FrontBoard
 
-__all__ = ["FRONT_JSON", "FRONT_MARKDOWN", "front_json", "front_markdown", "interval_text", "shown_rank"]
+__all__ = ["FRONT_JSON", "FRONT_MARKDOWN", "conclusions", "front_json", "front_markdown", "interval_text", "shown_rank"]
 
 FRONT_MARKDOWN, FRONT_JSON = "front.md", "front.json"
 FRONT_SCHEMA_VERSION = 1
@@ -35,7 +35,7 @@ def front_markdown(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], ma
         lines += [markdown_row(_HEAD), markdown_row([":--" if name in ("entry", "95 % interval") else "--:" for name in _HEAD])]
         state, found = next(iter(front.headlines.items()))
         lines += [markdown_row([escape(cell) for cell in _cells(front, h, marks.get(h.entry, ()))]) for h in found]
-        lines += ["", f"*{state.title}; entries that share a letter cannot be told apart.*", ""]
+        lines += ["", f"*{state.title}; entries that share a letter cannot be told apart.*", "", escape(" ".join(conclusions(front))), ""]
     if not fronts:
         lines += ["No headline score yet: it takes two core workloads that the reference and another entry were both measured on.", ""]
     for one in covered:
@@ -62,6 +62,22 @@ def front_json(fronts: Sequence[FrontBoard], covered: Sequence[Coverage]) -> str
     ]
     value: dict[str, Any] = {"schema_version": FRONT_SCHEMA_VERSION, "fronts": boards, "coverage": [plain(one) for one in covered]}
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def conclusions(front: FrontBoard) -> tuple[str, ...]:
+    """What the intervals of a board's first switch allow to say of its entries against the reference, and what not, in sentences."""
+    ranked = [h for h in next(iter(front.headlines.values())) if shown_rank(front, h) is not None and h.entry != front.reference]
+    if not ranked:
+        return (f"Nothing is shown yet: a claim needs frozen targets and {MINIMUM_N} trials on every one of these workloads.",)
+    said: dict[str, list[str]] = {"Shown to be faster than": [], "Shown to be slower than": [], "Not told apart from": []}
+    faster, slower, neither = said
+    for h in ranked:
+        low, high = (h.factor.interval.low, h.factor.interval.high) if h.factor.interval is not None else (0.0, None)
+        said[faster if low > 1 else slower if high is not None and high < 1 else neither].append(h.entry)
+    return (
+        *(f"{what} {front.reference}: {', '.join(names)}." for what, names in said.items() if names),
+        "That holds for other seeds on such a machine and these workloads, and says nothing of other workloads, data or hardware.",
+    )
 
 
 def interval_text(headline: Headline) -> str:
@@ -91,12 +107,15 @@ def _cells(front: FrontBoard, headline: Headline, marks: Sequence[str]) -> list[
 
 def _gaps(one: Coverage) -> list[str]:
     """Lines of what lacks trials, by workload: nothing at all, or fewer seeds than planned."""
-    nothing, fewer = defaultdict(list), defaultdict(list)
+    nothing: dict[str, list[str]] = defaultdict(list)
+    fewer: dict[str, list[str]] = defaultdict(list)
     for entry, cells in one.cells.items():
         for workload, cell in zip(one.grid.workloads, cells, strict=True):
             if not cell.measured:
                 nothing[workload].append(escape(entry))
             elif cell.n < one.grid.seeds:
                 fewer[workload].append(f"{escape(entry)} ({cell.n} of {one.grid.seeds} seeds)")
-    lines = [f"- not measured on {escape(workload)}: {', '.join(entries)}" for workload, entries in nothing.items()]
+    empty = [workload for workload, entries in nothing.items() if len(entries) == len(one.cells)]
+    lines = [f"- not measured on {', '.join(map(escape, empty))}: every entry"] if empty else []
+    lines += [f"- not measured on {escape(workload)}: {', '.join(names)}" for workload, names in nothing.items() if workload not in empty]
     return lines + [f"- begun on {escape(workload)}: {', '.join(entries)}" for workload, entries in fewer.items()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from .curation import places
 from .curation_page import curation_page
 from .duels import duel_table
 from .exports import latex, section_svg
-from .front import FRONT_JSON, FRONT_MARKDOWN, front_json, front_markdown, interval_text, shown_rank
+from .front import FRONT_JSON, FRONT_MARKDOWN, conclusions, front_json, front_markdown, interval_text, shown_rank
 from .horizons import HorizonPoint, horizon_of, horizon_points
 from .page import render, section_views
 from .pins import Pins
@@ -88,7 +88,7 @@ def write_site(
     entry_pages = {entry: f"entry/{_slug(entry)}.html" for entry in sorted({row.entry for s in board.sections for row in s.rows})}
     shared = {"site": title, "board": board, "entry_pages": entry_pages, "lenses": Lens, "superseded": _superseded(board)}
     fronts, covered = front_boards(board, list(by_id.values()), reference, pins), coverage(board, by_id, grids)
-    marks, text = _marks(board), markdown(board)
+    marks = _marks(board)
     curated = [(record, curves[record.record_id]) for record in _counted(board, by_id) if record.record_id in curves]
     pages = {
         "index.html": render(
@@ -101,8 +101,9 @@ def write_site(
             marks=marks,
             curated=bool(places(curated)),
             views=[_front(f) for f in fronts],
+            conclusions=conclusions,
         ),
-        FRONT_MARKDOWN: front_markdown(fronts, covered, marks) + ("" if fronts else text),
+        FRONT_MARKDOWN: front_markdown(fronts, covered, marks) + ("" if fronts else markdown(replace(board, rejected=()))),
         FRONT_JSON: front_json(fronts, covered),
         "method.html": render("method.html.j2", **shared, root="", title=f"How every number is made – {title}", constants=_constants()),
         "compare.html": render(
@@ -112,7 +113,7 @@ def write_site(
         "prediction.html": render(
             "prediction.html.j2", **shared, root="", title=f"Does nano predict? – {title}", cells=predictions(board, by_id, fronts)
         ),
-        "board.md": text,
+        "board.md": markdown(board),
         "board.csv": csv_text(board),
         "board.json": json_text(board),
         "board.tex": latex(board),

@@ -48,9 +48,11 @@ def terminal(board: Board) -> RenderableType:
         parts += [table, *(Text(note, "dim") for note in notes(section)), Text("")]
     if not board.sections:
         parts.append(Text("no record counts on a board yet"))
-    if board.rejected:
-        parts.append(Text(f"left out, {len(board.rejected)} of {len(board.rejected) + board.n}:", "bold"))
-        parts += [Text(f"  {r.record_id}: {r.reason}", "dim") for r in board.rejected]
+    if board.left_out:
+        parts.append(Text(f"left out, {len(board.left_out)} of {len(board.rejected) + board.n}:", "bold"))
+        parts += [Text(f"  {r.record_id}: {r.reason}", "dim") for r in board.left_out]
+    if board.tuning:
+        parts.append(Text(_tuning(board), "dim"))
     return Group(*parts)
 
 
@@ -63,8 +65,10 @@ def markdown(board: Board) -> str:
         lines += [markdown_row(head), markdown_row([":--" if name in _LEFT else "--:" for name in _WIDE])]
         lines += [markdown_row([escape(_cells(row)[name]) for name in _WIDE]) for row in section.rows]
         lines += ["", *(f"*{escape(note)}*  " for note in notes(section)), ""]
-    if board.rejected:
-        lines += ["### Left out", "", *(f"- {escape(r.record_id)}: {escape(r.reason)}" for r in board.rejected), ""]
+    if board.left_out:
+        lines += ["### Left out", "", *(f"- {escape(r.record_id)}: {escape(r.reason)}" for r in board.left_out), ""]
+    if board.tuning:
+        lines += [f"*{_tuning(board)}*", ""]
     return "\n".join(lines)
 
 
@@ -123,6 +127,10 @@ def notes(section: Section) -> list[str]:
         found.append(f"stopped early, too far behind to hit; counted as missed, without a final quality: {', '.join(ended)}")
     found += [f"{row.label}: {state}" for row in section.rows for state in row.states]
     return found
+
+
+def _tuning(board: Board) -> str:
+    return f"{len(board.tuning)} tuning trials chose hyperparameters; only trials on fresh seeds rank"
 
 
 def _cells(row: Row) -> dict[str, str]:

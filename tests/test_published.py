@@ -109,11 +109,29 @@ def test_cells_that_nobody_ran_are_not_measured_and_the_command_that_runs_them_i
     assert f"4 of {cells} cells are measured with 5 seeds." in text
     assert f"`timetrial study {STUDY}`" in text and f"<code>timetrial study {STUDY}</code>" in page
     assert "- begun on cifar10\\_cnn: muon (3 of 5 seeds)" in text
-    assert next(line for line in text.splitlines() if line.startswith("- not measured on molhiv")).count(",") == len(study.arms) - 1
-    assert page.count("not measured</td>") == cells - 6 and "2 to run" in page
+    assert "- not measured on emoji\\_clip, shakespeare\\_gpt, molhiv\\_gnn, nuclei\\_unet: every entry" in text
+    assert page.count("<small>not measured</small>") == cells - 6 and "2 to run" in page
     front = json.loads((out / "site" / "front.json").read_text())
     assert front["schema_version"] == 1 and len(front["coverage"][0]["cells"]["muon"]) == len(study.workloads)
     assert {h["entry"] for h in front["fronts"][0]["headlines"]["charged_seconds"]} == {"reference", "adamw", "muon"}
+
+
+def test_the_front_board_says_what_its_intervals_allow_to_conclude(tmp_path):
+    write(tmp_path / "home", entered("reference", 20.0) + entered("adamw", 15.0) + entered("lion", 30.0) + entered("soap", 20.05))
+    assert publish(tmp_path / "home", tmp_path / "nano") == 0
+    for name in ("front.md", "index.html"):
+        text = (tmp_path / "nano" / "site" / name).read_text()
+        assert "Shown to be faster than reference: adamw. Shown to be slower than reference: lion." in text
+        assert "Not told apart from reference: soap." in text and "says nothing of other workloads" in text
+
+
+def test_tuning_trials_are_counted_apart_from_what_was_left_out(home, tmp_path):
+    tuning = trials(WORKLOADS[0], "adamw", [25.0], study=f"{STUDY}/tuning")
+    write(home, [(replace(record, record_id="tuning-trial"), curve) for record, curve in tuning])
+    assert publish(home, tmp_path / "nano") == 0
+    text, page = ((tmp_path / "nano" / "site" / name).read_text() for name in ("board.md", "rejected.html"))
+    assert "### Left out" not in text and "*1 tuning trials chose hyperparameters" in text
+    assert "these 0 records, nor on the 1 tuning trials below" in page and "<code>tuning-trial</code>" in page
 
 
 def test_a_later_sitting_adds_to_what_is_published_and_moves_no_pin(home, tmp_path):
@@ -127,6 +145,24 @@ def test_a_later_sitting_adds_to_what_is_published_and_moves_no_pin(home, tmp_pa
     rows = {(s["workload"]["name"], row["entry"]): row["n"] for s in board["sections"] for row in s["rows"]}
     assert rows["cifar10_cnn", "reference"] == 10 and rows["cifar10_cnn", "lion"] == rows["cifar10_cnn", "adamw"] == 5
     assert read_pins(out / "pins.yaml") == pins
+
+
+def test_verification_recomputes_every_number_of_a_published_board(home, tmp_path, capsys):
+    out = tmp_path / "nano"
+    assert publish(home, out) == 0
+    checks = json.loads(verified(out, capsys)[1])["checks"]
+    (site,) = [check for check in checks if check["name"] == "site"]
+    assert site["passed"] and site["subject"] == "nano"
+    front = out / "site" / "front.json"
+    front.write_text(front.read_text().replace('"value": 1.3', '"value": 1.4', 1))
+    checks = json.loads(verified(out, capsys)[1])["checks"]
+    (site,) = [check for check in checks if check["name"] == "site"]
+    assert not site["passed"] and "front.json" in site["detail"]
+
+
+def verified(place, capsys):
+    capsys.readouterr()
+    return main(["verify", str(place), "--json"]), capsys.readouterr().out
 
 
 def test_a_published_record_cannot_be_exchanged(home, tmp_path, capsys):

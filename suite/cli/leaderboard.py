@@ -72,12 +72,13 @@ def execute(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.action == "pin":
         place = (arguments.records or [arguments.home / "records"])[0] / FILE_NAME
-        write_text(place, write_pins(next_pins(board, reference_of(found.records, arguments.reference), found.pins)))
+        write_text(place, write_pins(next_pins(board, reference_of(found, arguments.reference), found.pins)))
         print(f"written: {place}", file=sys.stderr)
         return 0
     name = "+".join(arguments.study or ["all"])
     folder = (arguments.out or arguments.home / "boards" / name).absolute()
-    write_pages(found, board, folder, arguments.reference, arguments.readme)
+    count = write_pages(found, board, folder, arguments.reference, arguments.readme)
+    print(f"written: {count} files, {folder / 'index.html'}", file=sys.stderr)
     return serve(folder, arguments.port) if arguments.action == "serve" else 0
 
 

@@ -29,8 +29,9 @@ def publish(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out.absolute()
     place = (arguments.records or [arguments.home / "records"])[0]
     grids = {grid.study: grid for grid in read_grids(out / FILE_NAME)}
-    for study in arguments.study:
-        _pack(of_study(place, study), out / f"{study}.zip")
+    folders = {study: of_study(place, study) for study in arguments.study}  # before anything is written
+    for study, own in folders.items():
+        _pack(own, out / f"{study.replace('/', '-')}.zip")
         if (grid := planned(study)) is not None:
             grids[study] = grid
     write_text(out / FILE_NAME, write_grids(list(grids.values())))
@@ -42,7 +43,7 @@ def publish(arguments: argparse.Namespace) -> int:
     shutil.rmtree(out / SITE, ignore_errors=True)
     part.rename(out / SITE)
     size = sum(path.stat().st_size for path in out.glob("*.zip"))
-    print(f"{len(found.records)} records in {size / 1e6:.1f} MB below {out}", file=sys.stderr)
+    print(f"written: {len(found.records)} records in {size / 1e6:.1f} MB, {out / SITE / 'index.html'}", file=sys.stderr)
     return 0
 
 
@@ -69,7 +70,7 @@ def _pin(found: Gathered, out: Path, reference: str | None) -> None:
     if found.pins is not None:
         return
     try:
-        found.pins = next_pins(found.board(), reference_of(found.records, reference), None)
+        found.pins = next_pins(found.board(), reference_of(found, reference), None)
     except RecordError:
         return  # nothing to pin yet
     write_text(out / FILE_NAME, write_pins(found.pins))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,32 +10,37 @@ from .places import Gathered
 
 if TYPE_CHECKING:
     from ...leaderboards.boards import Board
-    from ..record import Record
 
 __all__ = ["reference_of", "write_pages"]
 
 
-def reference_of(records: list[Record], chosen: str | None) -> str:
-    """What headline scores are relative to: the entry that was named, else the frozen reference where it ran, else AdamW."""
+def reference_of(found: Gathered, chosen: str | None) -> str:
+    """What headline scores are relative to: the entry that was named, else what is pinned, else the frozen reference where it ran, else
+    AdamW."""
     from ..config import REFERENCE
 
-    frozen = any(record.entry.name == REFERENCE for record in records)
+    if chosen is None and found.pins is not None:
+        return found.pins.reference
+    frozen = any(record.entry.name == REFERENCE for record in found.records)
     return chosen or (REFERENCE if frozen else "adamw")
 
 
-def write_pages(found: Gathered, board: Board, folder: Path, reference: str | None, readme: Path | None) -> None:
-    """Write the site into a folder, and its front boards into the region of a Markdown file. ``UserError`` when that has none."""
+def write_pages(found: Gathered, board: Board, folder: Path, reference: str | None, readme: Path | None) -> int:
+    """Write the site into a folder, and its front boards into the region of a Markdown file; returns the number of files.
+
+    ``UserError`` when the Markdown file has no such region.
+    """
     from ...leaderboards.exports import with_region
     from ...leaderboards.front import FRONT_MARKDOWN
     from ...leaderboards.pages import write_site
     from ..files import write_text
 
     text = None if readme is None else _text(readme)
-    entry = reference_of(found.records, reference)
+    entry = reference_of(found, reference)
     paths = write_site(board, found.records, found.curves, folder, entry, pins=found.pins, grids=found.grids)
-    print(f"written: {len(paths)} files, {folder / 'index.html'}", file=sys.stderr)
     if readme is not None and text is not None:
         write_text(readme, with_region(text, _text(folder / FRONT_MARKDOWN)))
+    return len(paths)
 
 
 def _text(path: Path) -> str:

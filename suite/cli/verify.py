@@ -19,13 +19,14 @@ EXAMPLES = (
     "timetrial verify ~/.timetrial/records/digits_mlp-adamw-all-s0-*",
     "timetrial verify RECORD --rerun",
     "timetrial verify pack.zip --json",
+    "timetrial verify leaderboards/published/nano",
 )
 _MARKS = {True: "ok", False: "FAILED", None: "not decided"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``verify``."""
-    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="record folders, folders of them, or packs")
+    parser.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="record folders, folders of them, packs, published boards")
     parser.add_argument("--rerun", action="store_true", help="train each trial again and compare the curves (data from --home)")
     parser.add_argument("--run-code", action="store_true", help="let --rerun execute code that is not timetrial's own")
     parser.add_argument("--json", action="store_true", help="every check as JSON")
@@ -39,6 +40,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if not folders:
             raise UserError("no record folder in what was given")
         checks = _checks(folders, arguments)
+    checks += [_site(place, arguments) for place in arguments.records if (place / "site" / "index.html").is_file()]
     failed = sum(check.passed is False for check in checks)
     open_ = sum(check.passed is None for check in checks)
     if arguments.json:
@@ -49,6 +51,26 @@ def execute(arguments: argparse.Namespace) -> int:
                 print(f"{_MARKS[check.passed]:<12}{check.subject}: {check.name}: {check.detail}")
         print(f"{len(folders)} records, {len(checks)} checks, {failed} failed, {open_} not decided")
     return 1 if failed else 0
+
+
+def _site(place: Path, arguments: argparse.Namespace) -> Check:
+    """Whether the site beside published records is what they give, byte for byte: every number on its boards, recomputed."""
+    from tempfile import TemporaryDirectory
+
+    from ..verify import Check
+    from .places import gather
+    from .site import write_pages
+
+    found = gather(argparse.Namespace(records=[place], source="records", study=None, home=arguments.home))
+    with TemporaryDirectory() as scratch:
+        write_pages(found, found.board(), Path(scratch), None, None)
+        fresh, there = (
+            {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            for folder in (Path(scratch), place / "site")
+        )
+    wrong = sorted(name for name in fresh.keys() | there.keys() if fresh.get(name) != there.get(name))
+    detail = f"{len(wrong)} files are not what the records give: {', '.join(wrong[:5])}" if wrong else f"{len(fresh)} files, built again"
+    return Check(place.name, "site", not wrong, detail)
 
 
 def _checks(folders: list[Path], arguments: argparse.Namespace) -> list[Check]:
