@@ -128,7 +128,7 @@ class MinHashDedup(CurationMethod):
     def _pairs(self, sets: list[frozenset[bytes]], context: Context) -> Pairs:
         """Verified pairs; the similarity is the exact Jaccard."""
         try:
-            from datasketch import MinHash, MinHashLSH  # type: ignore[import-not-found,unused-ignore]
+            from datasketch import MinHash, MinHashLSH  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
             raise NeedsUnmet("minhash_dedup needs the datasketch library: pip install datasketch") from None
         index = MinHashLSH(threshold=self.threshold, num_perm=self.permutations)
