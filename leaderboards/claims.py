@@ -24,7 +24,8 @@ from ..suite.errors import ConfigError
 from ..suite.record import Record, Status
 from ..suite.schema import STRICT, build
 from ..suite.workload import Direction, Lens
-from .curation_trials import Trial, at_examples, at_seconds, finished
+from .curation_trials import Trial, arms_of, at_examples, at_seconds, finished, full_seconds
+from .render import markdown_row
 from .scores import MISS_MULTIPLE
 from .statistics import CONFIDENCE, Interval
 
@@ -150,8 +151,7 @@ def decide(claims: Sequence[Claim], trials: Sequence[Trial]) -> tuple[Verdict, .
     """A verdict on every claim about the workload that the trials, all of one place, are of; none where no claim is about it."""
     ended = finished(trials)
     about = {record.workload.name for record, _ in ended}
-    ends = [curve[-1].charged_seconds for record, curve in ended if record.entry.curation == "all"]
-    seconds = float(np.median(ends)) if ends else None
+    seconds = full_seconds(arms_of(ended))
     return tuple(_decide(claim, ended, seconds) for claim in claims if claim.workload in about)
 
 
@@ -167,7 +167,7 @@ def claims_markdown(verdicts: Sequence[Verdict]) -> str:
     for one in verdicts:
         claim = one.claim
         cells = (claim.claim, f"{claim.paper}, {claim.where}; there: {claim.published}", f"{one.compared}; {claim.measure}", one.measured)
-        lines.append(f"| {' | '.join(cells)} | **{one.text}** |")
+        lines.append(markdown_row([*cells, f"**{one.text}**"]))
     return "\n".join([*lines, "", f"{tally(verdicts)}. {note()}"]) + "\n"
 
 

@@ -22,6 +22,7 @@ from . import formats
 from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims
 from .curation_scaling import scaling, scaling_markdown
 from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, finished, full_seconds, place
+from .render import markdown_row
 from .statistics import Estimate, median
 
 __all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "heading", "markdown", "places", "report", "two_budgets", "verdicts"]
@@ -130,7 +131,7 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
         "seeds",
         "flags",
     )
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines = [markdown_row(head), f"|{'---|' * len(head)}"]
     for arm in arms:
         planned = f"/{seeds}" if seeds is not None else ""
         uses = "never" if arm.uses is None else "at once" if arm.uses == 1 else f"{arm.uses} uses"
@@ -145,7 +146,7 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
             f"{arm.n}{planned}",
             "; ".join(arm.flags),
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(markdown_row(cells))
     return "\n".join(lines) + "\n"
 
 

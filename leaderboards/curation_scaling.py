@@ -15,6 +15,7 @@ from statistics import median
 
 from . import formats
 from .curation_trials import Trial, arms_of, at_examples, error_of
+from .render import markdown_row
 from .scaling import Decay, Repetition, fit_decay, fit_repetition
 
 __all__ = ["FRACTIONS", "Scaling", "TimeScaling", "scaling", "scaling_markdown", "time_scaling"]
@@ -101,7 +102,7 @@ def scaling_markdown(found: Sequence[Scaling]) -> str:
         "fits better",
         "half-life of repeats",
     )
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines = [markdown_row(head), f"|{'---|' * len(head)}"]
     for one in found:
         rate = one.power.rate_interval
         decade = math.log(10) / one.exponential.rate if one.exponential.rate > 0 else None
@@ -115,7 +116,7 @@ def scaling_markdown(found: Sequence[Scaling]) -> str:
             better(one).form,
             "not measured" if one.repetition is None else f"{one.repetition.half_life:.2g} epochs",
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(markdown_row(cells))
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..suite.record import TUNING_SUFFIX, Record
-from ..suite.workload import Direction
 from .boards import Section, section_key
 from .plot import Tick, axis
 
@@ -65,9 +64,8 @@ def _scatter(section: Section, name: str, trials: Sequence[Record], stopped: int
     logarithmic = min(values) > 0 and max(values) / min(values) >= DECADE
     x_at, x_ticks = axis([math.log10(v) for v in values] if logarithmic else values, (lambda v: f"{10**v:.2g}") if logarithmic else None)
     # What diverged to a huge loss would press all others into one line: nothing worse than the easiest level is told apart.
-    worst = min if metric.direction is Direction.MAXIMIZE else max
-    floor = worst(ladder.levels[0], ladder.main)
-    clipped = [max(q, floor) if metric.direction is Direction.MAXIMIZE else min(q, floor) for q in qualities]
+    floor = metric.worst([ladder.levels[0], ladder.main])
+    clipped = [metric.best([q, floor]) for q in qualities]
     y_at, y_ticks = axis([*clipped, ladder.main])
     dots = [
         Dot(x, y, record.crossing() is not None and bool(getattr(record.crossing(), "hit", False)), f"{name} {value:.4g}: {quality:.4g}")

@@ -21,7 +21,7 @@ from .protocol import EarlyStop, protocol
 from .record import Stopped, StopRule
 from .registry import targets_path
 from .target_logs import read_logs
-from .workload import Direction, Lens, Metric, TargetStatus
+from .workload import Lens, Metric, TargetStatus
 
 __all__ = ["derive_rule", "reason", "stop_rule", "stopped"]
 
@@ -44,9 +44,8 @@ def derive_rule(reference: Sequence[Curve], metric: Metric, main: float, horizon
 
     Never before the same share of the reference's own runs, and never for want of more than the main target.
     """
-    worst = min if metric.direction is Direction.MAXIMIZE else max
     early = [[p for p in curve if p.examples <= round(shares.reference * curve[-1].examples)] for curve in reference]
-    level = worst(main, *(_best(points, metric) for points in early))
+    level = metric.worst([main, *(_best(points, metric) for points in early)])
     return StopRule(round(shares.after * max(horizon_examples, *(curve[-1].examples for curve in reference))), level)
 
 
@@ -64,8 +63,7 @@ def reason(found: Stopped, metric: Metric) -> str:
 
 
 def _best(curve: Curve, metric: Metric) -> float:
-    best = max if metric.direction is Direction.MAXIMIZE else min
-    return best(point.quality for point in curve)
+    return metric.best(point.quality for point in curve)
 
 
 @cache

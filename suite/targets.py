@@ -50,8 +50,7 @@ class Derived:
 
 def confirmed_quality(curve: Curve, metric: Metric, confirmations: int) -> float:
     """The hardest level that a curve reaches and confirms: :func:`~.curve.crossings` finds it, and nothing harder."""
-    worst, best = (min, max) if metric.direction is Direction.MAXIMIZE else (max, min)
-    return best(worst(p.quality for p in curve[i : i + 1 + confirmations]) for i in range(len(curve)))
+    return metric.best(metric.worst(p.quality for p in curve[i : i + 1 + confirmations]) for i in range(len(curve)))
 
 
 def derive_targets(curves: Sequence[Curve], metric: Metric, rules: TargetRules, evidence_digest: str) -> Derived:

@@ -5,7 +5,7 @@ Built from one YAML file in ``configs/workload``, the single place of every cons
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
@@ -88,6 +88,14 @@ class Metric:
     def reached(self, quality: float, level: float) -> bool:
         """Whether ``quality`` is at least as good as ``level``; equality counts (AlgoPerf's harness and scorer disagree on this)."""
         return quality >= level if self.direction is Direction.MAXIMIZE else quality <= level
+
+    def best(self, qualities: Iterable[float]) -> float:
+        """The one that is hardest to reach. ``ValueError`` when there is none."""
+        return max(qualities) if self.direction is Direction.MAXIMIZE else min(qualities)
+
+    def worst(self, qualities: Iterable[float]) -> float:
+        """The one that is easiest to reach. ``ValueError`` when there is none."""
+        return min(qualities) if self.direction is Direction.MAXIMIZE else max(qualities)
 
 
 @dataclass(frozen=True)
