@@ -14,34 +14,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..suite.errors import DataError
 from ..suite.files import atomic_path
+from .beton_format import ALLOCATION, ARRAY_ARGUMENTS, DESCRIPTOR, HEADER, IMAGE_RECORD, NAME_BYTES, VERSION, pages_of, read_table
 from .fields import Field, FieldKind
 from .jpeg import jpeg_size
 
 __all__ = ["BetonLayout", "ffcv_available", "read_layout", "write_beton"]
 
-_VERSION = 2
 _MIN_PAGE_BYTES = 1 << 21
 _MAX_PAGE_BYTES = 1 << 31
-_NAME_BYTES = 16
 _MAX_SIDE = (1 << 16) - 1
-
-_HEADER = np.dtype(
-    [("version", "<u2"), ("num_fields", "<u2"), ("page_size", "<u4"), ("num_samples", "<u8"), ("alloc_table_ptr", "<u8")], align=True
-)
-_DESCRIPTOR = np.dtype([("type_id", "<u1"), ("name", ("<u1", _NAME_BYTES)), ("arguments", ("<u1", 1024))], align=True)
-_ALLOCATION = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
-_ARRAY_ARGUMENTS = np.dtype([("shape", "<u8", 32), ("type_length", "<u8")])
-_IMAGE_RECORD = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 
 _INT, _IMAGE, _ARRAY = 1, 2, 4
 _TYPE_OF_KIND = {FieldKind.INT: _INT, FieldKind.IMAGE: _IMAGE, FieldKind.JPEG: _IMAGE, FieldKind.ARRAY: _ARRAY}
-_RECORD_OF_TYPE = {_INT: np.dtype("<i8"), _IMAGE: _IMAGE_RECORD, _ARRAY: np.dtype("<u8")}
+_RECORD_OF_TYPE = {_INT: np.dtype("<i8"), _IMAGE: IMAGE_RECORD, _ARRAY: np.dtype("<u8")}
 _MODE_OF_KIND = {FieldKind.JPEG: 0, FieldKind.IMAGE: 1}
 # FFCV hands numpy dtypes on to torch, which lacks some: those travel as the signed type of the same width, bit for bit.
 _STORED_AS = {np.dtype(np.uint16): np.int16, np.dtype(np.uint32): np.int32, np.dtype(np.uint64): np.int64}
@@ -90,20 +80,20 @@ def read_layout(path: Path, fields: Mapping[str, Field]) -> BetonLayout:
     """
     _check_fields(fields)
     length = path.stat().st_size
-    found_header = _read(path, _HEADER, 1, 0, length)
+    found_header = read_table(path, HEADER, 1, 0, length)
     tables = _tables(fields, _page_bytes(int(found_header["page_size"][0]), fields))
     metadata_start = tables.header.nbytes + tables.descriptors.nbytes
     table_start = int(tables.header["alloc_table_ptr"][0])
-    metadata = _read(path, tables.metadata.dtype, len(tables.metadata), metadata_start, length)
+    metadata = read_table(path, tables.metadata.dtype, len(tables.metadata), metadata_start, length)
     for column, field in enumerate(fields.values()):
         if field.offsets is not None:  # the size of an encoded picture is known to the picture alone
             for side in ("height", "width"):
                 tables.metadata[f"f{column}"][side] = np.maximum(metadata[f"f{column}"][side], 1)
     checks = {
         "header": (found_header, tables.header),
-        "field table": (_read(path, _DESCRIPTOR, len(fields), tables.header.nbytes, length), tables.descriptors),
+        "field table": (read_table(path, DESCRIPTOR, len(fields), tables.header.nbytes, length), tables.descriptors),
         "metadata": (metadata, tables.metadata),
-        "allocation table": (_read(path, _ALLOCATION, tables.allocations.size, table_start, length), tables.allocations),
+        "allocation table": (read_table(path, ALLOCATION, tables.allocations.size, table_start, length), tables.allocations),
     }
     for name, (found, expected) in checks.items():
         if found.tobytes() != expected.tobytes():
@@ -137,8 +127,8 @@ def _tables(fields: Mapping[str, Field], page_bytes: int) -> _Tables:
     totals = sizes.sum(axis=1)
     descriptors = np.concatenate([_descriptor(name, field) for name, field in fields.items()])
     metadata = np.zeros(len(sizes), np.dtype([("", _RECORD_OF_TYPE[int(kind)]) for kind in descriptors["type_id"]], align=True))
-    data_start = -(-(_HEADER.itemsize + descriptors.nbytes + metadata.nbytes) // page_bytes) * page_bytes
-    pages = _pages(totals, page_bytes)
+    data_start = -(-(HEADER.itemsize + descriptors.nbytes + metadata.nbytes) // page_bytes) * page_bytes
+    pages = pages_of(totals, page_bytes)
     starts = np.cumsum(sizes, axis=1) - sizes
     for number, (first, last) in enumerate(pages):
         before = np.cumsum(totals[first:last]) - totals[first:last]
@@ -146,10 +136,10 @@ def _tables(fields: Mapping[str, Field], page_bytes: int) -> _Tables:
     for column, field in enumerate(fields.values()):
         _fill_metadata(metadata[f"f{column}"], field, starts[:, column])
     stored = [column for column, field in enumerate(fields.values()) if field.kind is not FieldKind.INT]
-    allocations = np.zeros((len(sizes), len(stored)), _ALLOCATION)
+    allocations = np.zeros((len(sizes), len(stored)), ALLOCATION)
     allocations["sample_id"] = np.arange(len(sizes))[:, None]
     allocations["ptr"], allocations["size"] = starts[:, stored], sizes[:, stored]
-    header = np.array([(_VERSION, len(fields), page_bytes, len(sizes), data_start + len(pages) * page_bytes)], _HEADER)
+    header = np.array([(VERSION, len(fields), page_bytes, len(sizes), data_start + len(pages) * page_bytes)], HEADER)
     return _Tables(header, descriptors, metadata, allocations, starts, sizes, pages, data_start, page_bytes)
 
 
@@ -164,8 +154,8 @@ def _check_fields(fields: Mapping[str, Field]) -> None:
 
 def _check_field(name: str, field: Field) -> None:
     values = field.values
-    if not (name.isascii() and 0 < len(name) <= _NAME_BYTES):
-        raise DataError(f"field name {name!r}: FFCV keeps 1 to {_NAME_BYTES} ASCII characters")
+    if not (name.isascii() and 0 < len(name) <= NAME_BYTES):
+        raise DataError(f"field name {name!r}: FFCV keeps 1 to {NAME_BYTES} ASCII characters")
     if field.kind is FieldKind.INT:
         fine, expected = values.dtype == np.int64 and values.ndim == 1, "int64 [n]"
     elif field.kind is FieldKind.IMAGE:
@@ -200,14 +190,14 @@ def _sizes(field: Field) -> np.ndarray:
 
 def _descriptor(name: str, field: Field) -> np.ndarray:
     """FFCV's field descriptor ``[1]``: type, name and, for arrays, shape and dtype."""
-    descriptor = np.zeros(1, _DESCRIPTOR)
+    descriptor = np.zeros(1, DESCRIPTOR)
     descriptor["type_id"] = _TYPE_OF_KIND[field.kind]
     encoded = np.frombuffer(name.encode("ascii"), np.uint8)
     descriptor["name"][0, : len(encoded)] = encoded
     if field.kind is FieldKind.ARRAY:
         shape = field.values.shape[1:] or (1,)
         dtype = np.dtype(_STORED_AS.get(field.values.dtype, field.values.dtype))
-        arguments = np.zeros(1, _ARRAY_ARGUMENTS)
+        arguments = np.zeros(1, ARRAY_ARGUMENTS)
         text = np.frombuffer(json.dumps(dtype.descr).encode("ascii"), np.uint8)
         arguments["shape"][0, : len(shape)] = shape
         arguments["type_length"] = len(text)
@@ -236,20 +226,6 @@ def _fill_picture_sizes(name: str, field: Field, column: np.ndarray) -> None:
             column["height"][i], column["width"][i] = jpeg_size(field.values[first:last])
         except ValueError as error:
             raise DataError(f"field {name!r} of example {i}: {error}") from error
-
-
-def _pages(totals: np.ndarray, page_bytes: int) -> list[tuple[int, int]]:
-    """Consecutive examples ``first .. last - 1`` page by page; an example never crosses a page."""
-    ends = np.cumsum(totals)
-    if ends[-1] == 0:
-        return []
-    pages, first = [], 0
-    while first < len(totals):
-        begin = ends[first] - totals[first]
-        last = int(np.searchsorted(ends, begin + page_bytes, side="right"))
-        pages.append((first, last))
-        first = last
-    return pages
 
 
 def _page(fields: Sequence[Field], starts: np.ndarray, sizes: np.ndarray, first: int, page_bytes: int) -> bytes:
@@ -287,10 +263,3 @@ def _page_bytes(wanted: int, fields: Mapping[str, Field]) -> int:
     while wanted < largest:
         wanted *= 2
     return wanted
-
-
-def _read(path: Path, dtype: np.dtype[Any], count: int, offset: int, length: int) -> np.ndarray:
-    """Read ``count`` records at ``offset``; raises ``DataError`` when the file ends before they do."""
-    if offset + count * dtype.itemsize > length:
-        raise DataError(f"{path.name} ends after {length} bytes, in the middle of its tables: truncated or not an FFCV file")
-    return np.fromfile(path, dtype=dtype, count=count, offset=offset)

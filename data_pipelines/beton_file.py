@@ -18,7 +18,7 @@ import numpy as np
 
 from ..suite.errors import DataError, unknown_name
 from ..suite.files import atomic_path
-from .beton import _ALLOCATION, _ARRAY_ARGUMENTS, _DESCRIPTOR, _HEADER, _IMAGE_RECORD, _VERSION, _pages, _read
+from .beton_format import ALLOCATION, ARRAY_ARGUMENTS, DESCRIPTOR, HEADER, IMAGE_RECORD, VERSION, pages_of, read_table
 
 __all__ = ["BetonColumn", "BetonFile"]
 
@@ -27,7 +27,7 @@ _EXTENT = np.dtype([("ptr", "<u8"), ("size", "<u8")])
 _TYPES: Mapping[int, tuple[str, np.dtype[Any], str | None]] = {
     0: ("float", np.dtype("<f8"), None),
     1: ("int", np.dtype("<i8"), None),
-    2: ("picture", _IMAGE_RECORD, "data_ptr"),
+    2: ("picture", IMAGE_RECORD, "data_ptr"),
     3: ("bytes", _EXTENT, "ptr"),
     4: ("array", np.dtype("<u8"), ""),
     5: ("json", _EXTENT, "ptr"),
@@ -61,21 +61,21 @@ class BetonFile:
 
     def __init__(self, path: Path) -> None:
         length = path.stat().st_size
-        self._path, self._header = path, _read(path, _HEADER, 1, 0, length)
+        self._path, self._header = path, read_table(path, HEADER, 1, 0, length)
         version, fields, count = (int(self._header[name][0]) for name in ("version", "num_fields", "num_samples"))
-        if version != _VERSION or not fields or not count:
+        if version != VERSION or not fields or not count:
             given = f"version {version} with {fields} fields and {count} examples"
-            raise DataError(f"{path.name}: expected an FFCV file of version {_VERSION} with fields and examples, given {given}")
-        self._descriptors = _read(path, _DESCRIPTOR, fields, _HEADER.itemsize, length)
+            raise DataError(f"{path.name}: expected an FFCV file of version {VERSION} with fields and examples, given {given}")
+        self._descriptors = read_table(path, DESCRIPTOR, fields, HEADER.itemsize, length)
         numbers = self._descriptors["type_id"].tolist()
         if unknown := sorted(set(numbers) - set(_TYPES)):
             raise DataError(f"{path.name}: field types {unknown} are not FFCV's own; known: {', '.join(map(str, _TYPES))}")
         record = np.dtype([("", _TYPES[number][1]) for number in numbers], align=True)
-        self._metadata = _read(path, record, count, _HEADER.itemsize + self._descriptors.nbytes, length)
+        self._metadata = read_table(path, record, count, HEADER.itemsize + self._descriptors.nbytes, length)
         table = int(self._header["alloc_table_ptr"][0])
         if table > length:
             raise DataError(f"{path.name} ends after {length} bytes, its table of extents begins at {table}: truncated")
-        extents = _read(path, _ALLOCATION, (length - table) // _ALLOCATION.itemsize, table, length)
+        extents = read_table(path, ALLOCATION, (length - table) // ALLOCATION.itemsize, table, length)
         self._extents = extents[np.argsort(extents["ptr"], kind="stable")]
         self._bytes = np.memmap(path, np.uint8, "r")
         self.columns: Mapping[str, BetonColumn] = {c.name: c for c in (self._column(i, table) for i in range(fields))}
@@ -133,11 +133,11 @@ class BetonFile:
             raise DataError(f"rows: expected at least one position from 0 to {len(self) - 1}")
         columns, page_bytes = list(self.columns.values()), int(self._header["page_size"][0])
         sizes = np.stack([column.sizes[kept] for column in columns], axis=1)
-        data_start = -(-(_HEADER.itemsize + self._descriptors.nbytes + len(kept) * self._metadata.itemsize) // page_bytes) * page_bytes
+        data_start = -(-(HEADER.itemsize + self._descriptors.nbytes + len(kept) * self._metadata.itemsize) // page_bytes) * page_bytes
         totals = sizes.sum(axis=1)
         if int(totals.max()) > page_bytes:
             raise DataError(f"{self._path.name}: an example of {int(totals.max())} bytes does not fit its pages of {page_bytes} bytes")
-        pages, starts = _pages(totals, page_bytes), np.cumsum(sizes, axis=1) - sizes
+        pages, starts = pages_of(totals, page_bytes), np.cumsum(sizes, axis=1) - sizes
         for number, (first, last) in enumerate(pages):
             starts[first:last] += data_start + number * page_bytes + (np.cumsum(totals[first:last]) - totals[first:last])[:, None]
         with atomic_path(path) as part, part.open("wb") as stream:
@@ -147,7 +147,7 @@ class BetonFile:
                 stream.write(self._page(columns, kept[first:last], starts[first:last] - stream.tell(), page_bytes))
                 on_progress(last / len(kept))
             stored = [i for i, column in enumerate(columns) if column.pointer is not None]
-            extents = np.zeros((len(kept), len(stored)), _ALLOCATION)
+            extents = np.zeros((len(kept), len(stored)), ALLOCATION)
             extents["sample_id"] = np.arange(len(kept))[:, None]
             extents["ptr"], extents["size"] = starts[:, stored], sizes[:, stored]
             stream.write(extents.tobytes())
@@ -202,8 +202,8 @@ class BetonFile:
         return BetonColumn(name, kind, metadata, starts, sizes, pointer, shape, dtype)
 
     def _array_type(self, name: str, arguments: np.ndarray) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        about = np.frombuffer(arguments.tobytes()[: _ARRAY_ARGUMENTS.itemsize], _ARRAY_ARGUMENTS)[0]
-        text = arguments.tobytes()[_ARRAY_ARGUMENTS.itemsize :][: int(about["type_length"])]
+        about = np.frombuffer(arguments.tobytes()[: ARRAY_ARGUMENTS.itemsize], ARRAY_ARGUMENTS)[0]
+        text = arguments.tobytes()[ARRAY_ARGUMENTS.itemsize :][: int(about["type_length"])]
         try:
             dtype = np.dtype(json.loads(text)[0][1])
         except (ValueError, TypeError, LookupError):

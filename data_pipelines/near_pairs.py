@@ -1,10 +1,10 @@
 """All near-duplicate pairs of many vectors, in a small fraction of the comparisons that brute force makes.
 
 1. Project unit rows on their leading principal directions and append the length of what is left. Distances can only shrink, so
-   nothing is lost by screening there.
-2. k-means cells in the projected space. A row is a member of its own cell, and a guest of every cell whose border is nearer than a
-   margin. Two rows closer than r on two sides of a border have together at most r to it, so a margin of r/2 finds every pair;
-   displacements rarely point straight at the border, so a fraction of that (``reach``) finds nearly all.
+   nothing is lost by screening there. There are as many directions as it takes to let few other pairs through.
+2. k-means cells in the space of the first directions. A row is a member of its own cell, and a guest of every cell whose border is
+   nearer than a margin. Two rows closer than r on two sides of a border have together at most r to it, so a margin of r/2 finds
+   every pair; displacements rarely point straight at the border, so a fraction of that (``reach``) finds nearly all.
 3. Compare members with members and guests, cell by cell; decide each candidate on the two full rows in float64.
 4. Hold the result against brute force on a random sample of rows, and widen the margin to the guarantee if too many were missed.
 """
@@ -29,7 +29,8 @@ from .shards import Rows, Stages
 
 __all__ = ["Found", "near_pairs"]
 
-DIMENSIONS = 64  # of the projection
+DIMENSIONS = 64  # of the space of the cells, and the fewest of the projection
+PROBED = 500  # rows of the sample that tell how many other pairs a projection lets through
 CHUNK = 8192  # rows that are projected or assigned at once
 SAMPLE = 20_000  # rows that the projection and the cells are fitted on, at least
 CHECKED = 1000  # rows whose pairs are also found by brute force
@@ -77,6 +78,7 @@ def near_pairs(
     report = {
         "rows": len(rows),
         "threshold": threshold,
+        "directions": space.directions.shape[1],
         "cells": len(space.centroids),
         "reach": reach,
         "pairs": len(pairs),
@@ -91,7 +93,10 @@ def near_pairs(
 @final
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """Where rows are compared first: ``directions`` ``[d, m]`` around ``mean``, ``centroids`` ``[k, m + 1]``, squared ``radius``."""
+    """Where rows are compared first: ``directions`` ``[d, w]`` around ``mean``, squared ``radius``, and ``centroids`` ``[k, m + 1]``.
+
+    Cells are found in the first m directions and compared in all w.
+    """
 
     mean: np.ndarray
     directions: np.ndarray
@@ -108,23 +113,48 @@ class _Space:
         size = min(len(rows), max(SAMPLE, 32 * count))
         sample = unit_rows(rows.take(np.sort(draw.choice(len(rows), size, replace=False))))
         mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-        width = min(DIMENSIONS, rows.width)
+        radius = max(2.0 - 2.0 * threshold, 0.0)
 
         def directions() -> np.ndarray:
             centred = sample - mean
-            return np.asarray(np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, ::-1][:, :width], dtype=np.float32)
+            axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))[1][:, ::-1].astype(np.float32)
+            return np.ascontiguousarray(axes[:, : _enough(centred[draw.permutation(size)], axes, radius, len(rows))])
 
-        space = cls(mean, stages.run("directions", directions), np.empty((0, width + 1), np.float32), max(2.0 - 2.0 * threshold, 0.0))
-        low = space.lower(sample)
-        found = stages.run("centroids", lambda: kmeans(low, count, seed=seed, iterations=10, points_per_centroid=64).centroids)
-        return cls(mean, space.directions, np.asarray(found), space.radius)
+        space = cls(mean, stages.run("axes", directions), np.empty((0, min(DIMENSIONS, rows.width) + 1), np.float32), radius)
+        coarse = space.coarse(space.lower(sample))
+        found = stages.run("centroids", lambda: kmeans(coarse, count, seed=seed, iterations=10, points_per_centroid=64).centroids)
+        return cls(mean, space.directions, np.asarray(found), radius)
 
     def lower(self, unit: np.ndarray) -> np.ndarray:
-        """Projected unit rows and the length of their rest, float32 ``[n, m + 1]``: distances here are never above the true ones."""
-        centred = unit - self.mean
-        low = centred @ self.directions
-        rest = np.maximum(np.einsum("nd,nd->n", centred, centred) - np.einsum("nm,nm->n", low, low), 0.0)
-        return np.hstack([low, np.sqrt(rest)[:, None]])
+        """Projected unit rows and the length of their rest, float32 ``[n, w + 1]``: distances here are never above the true ones."""
+        return _with_rest(unit - self.mean, self.directions)
+
+    def coarse(self, low: np.ndarray) -> np.ndarray:
+        """The same rows in the space of the cells, float32 ``[n, m + 1]``."""
+        first = self.centroids.shape[1] - 1
+        return np.hstack([low[:, :first], np.linalg.norm(low[:, first:], axis=1, keepdims=True)])
+
+
+def _with_rest(centred: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    low = centred @ axes
+    rest = np.maximum(np.einsum("nd,nd->n", centred, centred) - np.einsum("nm,nm->n", low, low), 0.0)
+    return np.hstack([low, np.sqrt(rest)[:, None]])
+
+
+def _enough(shuffled: np.ndarray, axes: np.ndarray, radius: float, rows: int) -> int:
+    """The fewest directions, a power of two times the least, that let through no more pairs beyond the radius than there are rows."""
+    probes, everything = min(PROBED, len(shuffled)), len(axes)
+    most = 2.0 * probes * len(shuffled) / rows  # among the probed pairs; every pair of rows would be probed from both sides
+    true, width = _within(shuffled, probes, radius), min(DIMENSIONS, everything)
+    while width < everything and _within(_with_rest(shuffled, axes[:, :width]), probes, radius) - true > most:
+        width = min(2 * width, everything)
+    return width
+
+
+def _within(low: np.ndarray, probes: int, radius: float) -> int:
+    """Number of pairs of one of the first rows and any row whose squared distance is at most the radius."""
+    half = np.einsum("nm,nm->n", low, low) / 2.0
+    return int(np.count_nonzero(low[:probes] @ low.T - half[:probes, None] - half >= -(radius + SLACK) / 2.0))
 
 
 def _project(rows: Rows, space: _Space, stages: Stages, on_progress: Callable[[str, float], None]) -> list[np.ndarray]:
@@ -141,7 +171,7 @@ def _project(rows: Rows, space: _Space, stages: Stages, on_progress: Callable[[s
             on_progress("project", (first + len(chunk)) / len(rows))
         return out
 
-    return [stages.run(f"project-{i:05d}", lambda a=a, b=b: shard(a, b)) for i, (a, b) in enumerate(rows.bounds)]  # type: ignore[misc]
+    return [stages.run(f"low-{i:05d}", lambda a=a, b=b: shard(a, b)) for i, (a, b) in enumerate(rows.bounds)]  # type: ignore[misc]
 
 
 def _assign(
@@ -185,7 +215,7 @@ def _search(
         first = rows.bounds[index][0]
         parts = []
         for start in range(0, len(low[index]), CHUNK):
-            own, guest, guest_cell = _assign(low[index][start : start + CHUNK], space, margin, reach == 1)
+            own, guest, guest_cell = _assign(space.coarse(low[index][start : start + CHUNK]), space, margin, reach == 1)
             offset = first + start
             parts.append(np.stack([np.concatenate([np.arange(len(own)), guest]) + offset, np.concatenate([own, guest_cell])]))
             parts[-1] = np.vstack([parts[-1], np.repeat([0, 1], [len(own), len(guest)])])  # row, cell, whether a guest

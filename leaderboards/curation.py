@@ -19,13 +19,25 @@ from ..suite.errors import UserError
 from ..suite.record import Entry, Record
 from ..suite.workload import Direction, Lens
 from . import formats
-from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims
+from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims, tally
 from .curation_scaling import scaling, scaling_markdown
 from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, finished, full_seconds, place
 from .render import markdown_row
 from .statistics import Estimate, median
 
-__all__ = ["CONTROLS", "Arm", "break_even_uses", "flags", "heading", "markdown", "places", "report", "two_budgets", "verdicts"]
+__all__ = [
+    "CONTROLS",
+    "Arm",
+    "break_even_uses",
+    "flags",
+    "heading",
+    "markdown",
+    "places",
+    "report",
+    "summary",
+    "two_budgets",
+    "verdicts",
+]
 
 CONTROLS = frozenset({"random_score", "input_norm", "label_shuffled", "reversed"})
 """Curations without information, run to be beaten."""
@@ -176,6 +188,17 @@ def heading(where: Place, trials: Sequence[Trial]) -> str:
     budget = trials[0][0].workload.budget
     spent = f"budget {formats.count(budget.examples)} examples and {formats.seconds(budget.charged_seconds)}"
     return f"{where.identity}, {where.algorithm} (settings {where.settings}), {where.hardware}, {spent}"
+
+
+def summary(trials: Sequence[Trial]) -> str:
+    """A line for every place of :func:`places`: how many ways to choose were tried, and what became of the published claims."""
+    comparable = places(trials)
+    decided, lines = verdicts(comparable, load_claims()), []
+    for where, own in comparable.items():
+        methods = len({record.entry.curation for record, _ in finished(own)} - {"all"})
+        claims = f"; of {len(decided[where])} claims, {tally(decided[where])}" if decided[where] else ""
+        lines.append(f"**Choosing data** on {heading(where, own)}: {methods} methods and controls{claims}.")
+    return "\n\n".join(lines) + "\n" * bool(lines)
 
 
 def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[Claim] | None = None) -> str:

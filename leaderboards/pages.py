@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from . import formats
 from .boards import Board, Row, Section, cost_to_target
 from .compare import compare, sentence
 from .coverage import Grid, coverage
-from .curation import places
+from .curation import places, report, summary
 from .curation_page import curation_page
 from .duels import duel_table
 from .exports import latex, section_svg
@@ -84,75 +84,117 @@ def write_site(
     two core workloads there are no headlines. ``grids`` are what studies were to run, so that cells without trials are shown as not
     measured. Raises ``RecordError`` when a pinned trial is not there.
     """
-    by_id = {record.record_id: record for record in records}
-    entry_pages = {entry: f"entry/{_slug(entry)}.html" for entry in sorted({row.entry for s in board.sections for row in s.rows})}
-    shared = {"site": title, "board": board, "entry_pages": entry_pages, "lenses": Lens, "superseded": _superseded(board)}
-    fronts, covered = front_boards(board, list(by_id.values()), reference, pins), coverage(board, by_id, grids)
-    marks = _marks(board)
-    curated = [(record, curves[record.record_id]) for record in _counted(board, by_id) if record.record_id in curves]
-    pages = {
-        "index.html": render(
-            "front.html.j2",
-            **shared,
-            root="",
-            title=title,
-            fronts=fronts,
-            covered=covered,
-            marks=marks,
-            curated=bool(places(curated)),
-            views=[_front(f) for f in fronts],
-            conclusions=conclusions,
-        ),
-        FRONT_MARKDOWN: front_markdown(fronts, covered, marks) + ("" if fronts else markdown(replace(board, rejected=()))),
-        FRONT_JSON: front_json(fronts, covered),
-        "method.html": render("method.html.j2", **shared, root="", title=f"How every number is made – {title}", constants=_constants()),
-        "compare.html": render(
-            "compare.html.j2", **shared, root="", title=f"Comparisons – {title}", table=duel_table(board, list(by_id.values()))
-        ),
-        "rejected.html": render("rejected.html.j2", **shared, root="", title=f"Left out – {title}"),
-        "prediction.html": render(
-            "prediction.html.j2", **shared, root="", title=f"Does nano predict? – {title}", cells=predictions(board, by_id, fronts)
-        ),
-        "board.md": markdown(board),
-        "board.csv": csv_text(board),
-        "board.json": json_text(board),
-        "board.tex": latex(board),
-    }
-    if places(curated):
-        pages["curation.html"] = curation_page(curated, f"Choosing data – {title}", site=title)
-    for view in section_views(board, curves):
-        section = view.section
-        pages[f"svg/{section.key}.svg"] = section_svg(section)
-        pages[f"workload/{section.key}.html"] = render(
-            "workload.html.j2",
-            **shared,
-            root="../",
-            title=f"{view.label} – {title}",
-            view=view,
-            table=_level_json(section, by_id),
-            states=states(),
-            ecdf=runtime_ecdf(section, by_id),
-            history=record_history(section, by_id),
-            horizons=_horizons(section, by_id, curves),
-            tuning=tuned(section, records),
-            miss_multiple=MISS_MULTIPLE,
-            notes=notes(section),
-        )
-    ledgers = _ledgers(board, by_id)
-    for entry, name in entry_pages.items():
-        pages[name] = render(
-            "entry.html.j2",
-            **shared,
-            root="../",
-            title=f"{entry} – {title}",
-            entry=entry,
-            ledgers=ledgers[entry],
-            claims=_claims(board, records, entry, reference),
-            reference=reference,
-        )
+    site = _Site(board, records, curves, reference, title, pins, grids)
+    pages = {**site.general(), **site.forms(), **site.workloads(), **site.entries()}
     for name, text in pages.items():
         write_text(folder / name, text)
     return tuple(folder / name for name in pages)
+
+
+@final
+class _Site:
+    """The pages of one site as texts by path."""
+
+    def __init__(
+        self,
+        board: Board,
+        records: Sequence[Record],
+        curves: Mapping[str, Curve],
+        reference: str,
+        title: str,
+        pins: Pins | None,
+        grids: Sequence[Grid],
+    ) -> None:
+        self.board, self.records, self.curves, self.reference, self.title = board, records, curves, reference, title
+        self.by_id = {record.record_id: record for record in records}
+        entries = sorted({row.entry for section in board.sections for row in section.rows})
+        self.entry_pages = {entry: f"entry/{_slug(entry)}.html" for entry in entries}
+        self.fronts = front_boards(board, list(self.by_id.values()), reference, pins)
+        self.covered, self.marks = coverage(board, self.by_id, grids), _marks(board)
+        self.superseded = _superseded(board)
+        counted = [(record, curves[record.record_id]) for record in _counted(board, self.by_id) if record.record_id in curves]
+        self.curated = counted if places(counted) else []
+
+    def general(self) -> dict[str, str]:
+        """Front, method, comparisons, what was left out, prediction, and choosing data where a record did."""
+        cells = predictions(self.board, self.by_id, self.fronts)
+        duels = duel_table(self.board, list(self.by_id.values()))
+        pages = {
+            "index.html": self._page(
+                "front",
+                self.title,
+                fronts=self.fronts,
+                covered=self.covered,
+                marks=self.marks,
+                curated=bool(self.curated),
+                views=[_front(f) for f in self.fronts],
+                conclusions=conclusions,
+            ),
+            "method.html": self._page("method", f"How every number is made – {self.title}", constants=_constants()),
+            "compare.html": self._page("compare", f"Comparisons – {self.title}", table=duels),
+            "rejected.html": self._page("rejected", f"Left out – {self.title}"),
+            "prediction.html": self._page("prediction", f"Does nano predict? – {self.title}", cells=cells),
+        }
+        if self.curated:
+            pages["curation.html"] = curation_page(self.curated, f"Choosing data – {self.title}", site=self.title)
+        return pages
+
+    def forms(self) -> dict[str, str]:
+        """The front and the board as Markdown, CSV, JSON and LaTeX."""
+        front = front_markdown(self.fronts, self.covered, self.marks)
+        board = "" if self.fronts or self.curated else markdown(replace(self.board, rejected=()))
+        chosen = {"curation.md": report(self.curated)} if self.curated else {}
+        return {
+            FRONT_MARKDOWN: front + board + ("\n" + summary(self.curated) if self.curated else ""),
+            FRONT_JSON: front_json(self.fronts, self.covered),
+            "board.md": markdown(self.board),
+            "board.csv": csv_text(self.board),
+            "board.json": json_text(self.board),
+            "board.tex": latex(self.board),
+            **chosen,
+        }
+
+    def workloads(self) -> dict[str, str]:
+        """A page and a picture a workload."""
+        pages = {}
+        for view in section_views(self.board, self.curves):
+            section = view.section
+            pages[f"svg/{section.key}.svg"] = section_svg(section)
+            pages[f"workload/{section.key}.html"] = self._page(
+                "workload",
+                f"{view.label} – {self.title}",
+                root="../",
+                view=view,
+                table=_level_json(section, self.by_id),
+                states=states(),
+                ecdf=runtime_ecdf(section, self.by_id),
+                history=record_history(section, self.by_id),
+                horizons=_horizons(section, self.by_id, self.curves),
+                tuning=tuned(section, self.records),
+                miss_multiple=MISS_MULTIPLE,
+                notes=notes(section),
+            )
+        return pages
+
+    def entries(self) -> dict[str, str]:
+        """A page an entry."""
+        ledgers = _ledgers(self.board, self.by_id)
+        return {
+            name: self._page(
+                "entry",
+                f"{entry} – {self.title}",
+                root="../",
+                entry=entry,
+                ledgers=ledgers[entry],
+                claims=_claims(self.board, self.records, entry, self.reference),
+                reference=self.reference,
+            )
+            for entry, name in self.entry_pages.items()
+        }
+
+    def _page(self, template: str, title: str, *, root: str = "", **content: Any) -> str:
+        shared = {"site": self.title, "board": self.board, "entry_pages": self.entry_pages, "superseded": self.superseded}
+        return render(f"{template}.html.j2", **shared, lenses=Lens, root=root, title=title, **content)
 
 
 def level_table(section: Section, records: Mapping[str, Record], state: State) -> dict[float, tuple[Estimate | None, ...]]:

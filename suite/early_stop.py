@@ -8,19 +8,18 @@ none of which went on to hit its target (``tests/test_early_stop.py``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 from .config import REFERENCE, Plan
-from .curve import Curve, read_curve
+from .curve import Curve
 from .errors import ConfigError
 from .protocol import EarlyStop, protocol
 from .record import Stopped, StopRule
 from .registry import targets_path
-from .target_logs import read_logs
+from .target_logs import Purpose, logged_trials, read_logs
 from .workload import Lens, Metric, TargetStatus
 
 __all__ = ["derive_rule", "reason", "stop_rule", "stopped"]
@@ -71,5 +70,4 @@ def _reference_curves(frozen: Path, evidence_digest: str) -> tuple[Curve, ...]:
     logs = read_logs(frozen)
     if sha256(logs.encode()).hexdigest() != evidence_digest:
         raise ConfigError(f"{frozen}: the logs beside it are not those that its targets derive from")
-    trials = [json.loads(line) for line in logs.splitlines()[1:]]
-    return tuple(read_curve(trial["curve"], trial["record_id"]) for trial in trials if trial["purpose"] == "reference")
+    return tuple(trial.points() for trial in logged_trials(logs, Purpose.REFERENCE))

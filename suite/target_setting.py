@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
@@ -20,7 +19,7 @@ import yaml
 
 from .clock import TEST
 from .config import Plan
-from .curve import Curve, read_curve, write_curve
+from .curve import Curve, write_curve
 from .errors import ConfigError
 from .files import atomic_path, write_text
 from .protocol import TargetProtocol
@@ -28,12 +27,11 @@ from .record import TUNING_SUFFIX, Record, Status
 from .registry import targets_path
 from .schema import STRICT, build, plain
 from .study import Arm, Study, tuning_plans
-from .target_logs import logs_path, read_logs
+from .target_logs import LoggedTrial, Purpose, logged_trials, logs_path, read_logs
 from .targets import TargetRules, confirmed_quality, derive_targets
 from .workload import Direction, Metric, Reference, Workload
 
 __all__ = [
-    "Trial",
     "baseline_plans",
     "derive",
     "freeze",
@@ -49,13 +47,6 @@ __all__ = [
 STUDY = "targets/"
 
 
-class Purpose(StrEnum):
-    """``tuning`` trials choose the reference; ``reference`` trials are what targets are derived from."""
-
-    TUNING = "tuning"
-    REFERENCE = "reference"
-
-
 @dataclass(frozen=True)
 class Heading:
     """First line of the logs: what the procedure needs to know beside the trials."""
@@ -65,24 +56,6 @@ class Heading:
     version: int
     metric: Metric
     rules: TargetRules
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One line of the logs. ``curve`` is the record's ``curve.csv``; ``evaluation_share``: validation over charged seconds."""
-
-    __pydantic_config__: ClassVar = STRICT
-    purpose: Purpose
-    algorithm: str
-    hyperparameters: Mapping[str, Any]
-    seed: int
-    status: Status
-    record_id: str
-    hardware_class: str | None
-    numerics_key: str | None
-    started_at: str | None
-    evaluation_share: float
-    curve: str
 
 
 def baseline_plans(workload: str, protocol: TargetProtocol, overrides: Sequence[str] = ()) -> list[Plan]:
@@ -134,17 +107,15 @@ def derive(logs: str) -> dict[str, Any]:
 
     Raises ``ConfigError`` when the reference is not what the tuning trials choose, or :func:`.targets.derive_targets` cannot go on.
     """
-    first, *rest = logs.splitlines()
-    heading = build(Heading, json.loads(first), "logs")
-    trials = [build(Trial, json.loads(line), "logs") for line in rest]
-    tuning, reference = ([t for t in trials if t.purpose is purpose] for purpose in Purpose)
-    best = tuning[_best([(t.status, _curve(t)) for t in tuning], heading.metric)]
+    heading = build(Heading, json.loads(logs.split("\n", 1)[0]), "logs")
+    tuning, reference = (logged_trials(logs, purpose) for purpose in Purpose)
+    best = tuning[_best([(t.status, t.points()) for t in tuning], heading.metric)]
     settings = {(t.algorithm, json.dumps(t.hyperparameters, sort_keys=True)) for t in reference}
     if settings != {(best.algorithm, json.dumps(best.hyperparameters, sort_keys=True))}:
         raise ConfigError(f"logs of {heading.workload}: the reference trials are not {best.algorithm} at the point that tuning chose")
     if len({(t.hardware_class, t.seed) for t in reference}) < len(reference) or len({t.hardware_class for t in reference}) > 1:
         raise ConfigError(f"logs of {heading.workload}: expected reference trials of distinct seeds on one hardware class")
-    found = derive_targets([_curve(t) for t in reference], heading.metric, heading.rules, sha256(logs.encode()).hexdigest())
+    found = derive_targets([t.points() for t in reference], heading.metric, heading.rules, sha256(logs.encode()).hexdigest())
     frozen = Reference(
         best.algorithm,
         best.hyperparameters,
@@ -170,12 +141,11 @@ def freeze(workload: str, logs: str) -> Path:
 
 def logged_curves(workload: str) -> tuple[list[Curve], dict[str, list[Curve]]]:
     """The curves that frozen targets derive from: of the reference, and of the tuning trials by algorithm."""
-    trials = [build(Trial, json.loads(line), "logs") for line in read_logs(targets_path(workload)).splitlines()[1:]]
+    logs = read_logs(targets_path(workload))
     tuning: dict[str, list[Curve]] = {}
-    for trial in trials:
-        if trial.purpose is Purpose.TUNING:
-            tuning.setdefault(trial.algorithm, []).append(_curve(trial))
-    return [_curve(trial) for trial in trials if trial.purpose is Purpose.REFERENCE], tuning
+    for trial in logged_trials(logs, Purpose.TUNING):
+        tuning.setdefault(trial.algorithm, []).append(trial.points())
+    return [trial.points() for trial in logged_trials(logs, Purpose.REFERENCE)], tuning
 
 
 def rederive(workload: str) -> list[str]:
@@ -209,9 +179,9 @@ def _best(trials: Sequence[tuple[Status, Curve]], metric: Metric) -> int:
     return min(whole, key=lambda i: sign * confirmed_quality(trials[i][1], metric, TargetRules.confirmations))
 
 
-def _logged(purpose: Purpose, record: Record, curve: Curve) -> Trial:
+def _logged(purpose: Purpose, record: Record, curve: Curve) -> LoggedTrial:
     entry = record.entry
-    return Trial(
+    return LoggedTrial(
         purpose,
         entry.algorithm,
         dict(entry.hyperparameters),
@@ -230,7 +200,3 @@ def _evaluation_share(record: Record) -> float:
     seconds = record.time.charged_seconds
     on_validation = record.time.wall_seconds.get("evaluate", 0.0) - record.time.span_seconds.get(f"evaluate/{TEST}", 0.0)
     return round(on_validation / seconds, 4) if seconds else 0.0
-
-
-def _curve(trial: Trial) -> Curve:
-    return read_curve(trial.curve, trial.record_id)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from . import machine
 from .algorithm import Batch, StepReport
 from .allowance import Allowance
 from .assembly import Assembly
-from .checkpoint import RunningTrial, tensor_bytes
+from .checkpoint import RunningTrial
 from .clock import TEST, Bucket, Clock
 from .config import Plan
 from .curated import Curated
@@ -42,8 +42,8 @@ from .inputs import Inputs, open_inputs
 from .meters import energy_meter
 from .proxy import ProxyTrainer
 from .record import Record, Status, Stopped
-from .schema import plain
 from .seeds import derive_seeds
+from .trial_checkpoint import checkpoint_trial, restore_trial
 from .trial_record import write_trial
 from .workload import Lens, TargetStatus
 
@@ -219,8 +219,8 @@ class Trial:
             if self.stopped is not None:
                 self.reason = reason(self.stopped, workload.metric)
                 return Status.MISSED
-            self._checkpoint()
-        self._checkpoint()
+            checkpoint_trial(self)
+        checkpoint_trial(self)
         self.reason = "stopped by Ctrl-C; run the same command again to resume"
         return Status.INTERRUPTED
 
@@ -352,7 +352,7 @@ class Trial:
         with self.clock.bucket(Bucket.SETUP):
             self.state = self.algorithm.setup(model, self.problem)
         if self.payload is not None:
-            self._restore(self.payload)
+            restore_trial(self, self.payload)
 
     def _step_flops(self) -> StepFlops:
         """Of a step at the current batch size; counting a new size is the harness' work and not charged."""
@@ -361,52 +361,6 @@ class Trial:
             with self.clock.bucket(Bucket.PREPARE):
                 found = self.assembly.step_flops(self.model, self.progress.batch_size)
         return found
-
-    # ---------------------------------------------------------------- resume
-
-    def _checkpoint(self) -> None:
-        if self.smoke:
-            return
-        with self.clock.bucket(Bucket.TRAIN):
-            algorithm = self.algorithm.state_dict(self.state)
-        with self.clock.bucket(Bucket.LOG):
-            progress = self.progress
-            progress.sent_bytes = self.processes.sent_bytes
-            progress.optimizer_state_bytes = tensor_bytes(algorithm)
-            payload: dict[str, Any] = {
-                "model": self.model.state_dict(),
-                "algorithm": algorithm,
-                "batcher": self.batcher.state_dict(),
-                "curated": self.curated.state_dict(),
-                "random": self.processes.random_state(),
-                "generator": self.problem.generator.get_state(),
-                "progress": {k: v for k, v in vars(progress).items() if k != "curve"},
-                "curve": [plain(point) for point in progress.curve],
-                "resumed_count": self.resumed_count,
-                "outer_seconds": time.perf_counter() - self.started + self.earlier_seconds,
-                "clock": self.clock.state_dict(),
-            }
-            if self.assembly.device.type == "cuda":
-                payload["cuda_random"] = torch.cuda.get_rng_state(self.assembly.device)
-            if self.processes.first:
-                self.running.save(payload)
-
-    def _restore(self, payload: dict[str, Any]) -> None:
-        self.model.load_state_dict(payload["model"])
-        self.algorithm.load_state_dict(self.state, payload["algorithm"])
-        self.batcher.load_state_dict(payload["batcher"])
-        self.curated.load_state_dict(payload["curated"])
-        self.processes.set_random_state(payload["random"])
-        self.problem.generator.set_state(payload["generator"])
-        if self.assembly.device.type == "cuda":
-            torch.cuda.set_rng_state(payload["cuda_random"], self.assembly.device)
-        for name, value in payload["progress"].items():
-            setattr(self.progress, name, value)
-        self.progress.curve = [CurvePoint(**point) for point in payload["curve"]]
-        self.processes.sent_bytes = self.progress.sent_bytes
-        self.resumed_count = payload["resumed_count"] + 1
-        self.earlier_seconds = payload["outer_seconds"]
-        self.clock.load_state_dict(payload["clock"])
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

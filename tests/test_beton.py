@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timetrial.data_pipelines import beton
+from timetrial.data_pipelines import beton, beton_format
 from timetrial.data_pipelines.beton import read_layout, write_beton
 from timetrial.data_pipelines.dataset import Field, FieldKind
 from timetrial.data_pipelines.jpeg import jpeg_size
@@ -69,7 +69,7 @@ def test_every_byte_is_where_the_layout_says(fields):
         path = Path(folder) / "x.beton"
         write_beton(path, fields)
         layout, data = read_layout(path, fields), np.fromfile(path, np.uint8)
-        page_bytes = int(np.frombuffer(data[:24], beton._HEADER)["page_size"][0])
+        page_bytes = int(np.frombuffer(data[:24], beton_format.HEADER)["page_size"][0])
         for name, field in fields.items():
             for i, (start, size) in enumerate(zip(layout.starts[name], layout.sizes[name], strict=True)):
                 stored = data[start : start + size].tobytes()
@@ -99,8 +99,12 @@ def test_types_are_those_of_ffcv():
     from ffcv.fields import IntField, NDArrayField, RGBImageField
     from ffcv.fields.ndarray import NDArrayArgsType
 
-    assert (types.HeaderType, types.FieldDescType, types.ALLOC_TABLE_TYPE) == (beton._HEADER, beton._DESCRIPTOR, beton._ALLOCATION)
-    assert (types.CURRENT_VERSION, NDArrayArgsType) == (beton._VERSION, beton._ARRAY_ARGUMENTS)
+    assert (types.HeaderType, types.FieldDescType, types.ALLOC_TABLE_TYPE) == (
+        beton_format.HEADER,
+        beton_format.DESCRIPTOR,
+        beton_format.ALLOCATION,
+    )
+    assert (types.CURRENT_VERSION, NDArrayArgsType) == (beton_format.VERSION, beton_format.ARRAY_ARGUMENTS)
     handlers = {beton._INT: IntField(), beton._IMAGE: RGBImageField(), beton._ARRAY: NDArrayField(np.dtype("f4"), (2,))}
     for number, handler in handlers.items():
         assert types.TYPE_ID_HANDLER[number] is type(handler)
@@ -185,9 +189,9 @@ def test_a_flipped_bit_in_a_table_is_noticed(written, data):
     """Everywhere but in the pictures' own bytes, which the digests of the dataset cover, and the sizes of encoded pictures."""
     content, fields, layout = written
     record = np.dtype([("", beton._RECORD_OF_TYPE[kind]) for kind in (beton._IMAGE, beton._INT, beton._ARRAY, beton._IMAGE)], align=True)
-    metadata_start = beton._HEADER.itemsize + len(fields) * beton._DESCRIPTOR.itemsize
+    metadata_start = beton_format.HEADER.itemsize + len(fields) * beton_format.DESCRIPTOR.itemsize
     metadata_end = metadata_start + 20 * record.itemsize
-    table_start = len(content) - 3 * 20 * beton._ALLOCATION.itemsize
+    table_start = len(content) - 3 * 20 * beton_format.ALLOCATION.itemsize
     position = data.draw(st.one_of(st.integers(0, metadata_end - 1), st.integers(table_start, len(content) - 1)))
     damaged = bytearray(content)
     damaged[position] ^= 1 << data.draw(st.integers(0, 7))

@@ -248,6 +248,16 @@ def test_the_report_tells_the_recall_when_the_margin_alone_would_not_do(monkeypa
     assert poor.report["recall"] == pytest.approx(recall, abs=0.01) and recall < 0.95
 
 
+@pytest.mark.parametrize(("noise", "more"), [(0.45, True), (0.001, False)])
+def test_more_directions_are_compared_only_where_few_let_too_many_other_pairs_through(noise, more):
+    rng = np.random.default_rng(0)
+    data = unit_rows(rng.normal(size=(30, 256)))[rng.integers(30, size=3000)] + noise * unit_rows(rng.normal(size=(3000, 256)))
+    data[:100] = data[100:200] + 0.05 * unit_rows(rng.normal(size=(100, 256)))
+    found = near_pairs(Rows([data]), 0.95, reach=1.0)
+    assert (found.report["directions"] > module.DIMENSIONS) is more
+    assert as_set(found.pairs) == brute_force(data, 0.95)[0]
+
+
 def test_shards_and_chunks_do_not_change_the_pairs(monkeypatch):
     data = planted(1500)
     whole = near_pairs(Rows([data]), 0.95)

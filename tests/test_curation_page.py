@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from timetrial.leaderboards.claims import Claim, Measure, Side
-from timetrial.leaderboards.curation import report
+from timetrial.leaderboards.curation import report, summary
 from timetrial.leaderboards.curation_page import curation_page
+from timetrial.suite.cli import main
 from timetrial.suite.cli.study import show_board
 from timetrial.suite.record import write_record
 
@@ -92,3 +93,13 @@ def test_a_study_writes_the_page_beside_its_board_where_data_were_chosen(tmp_pat
     assert str(page) in capsys.readouterr().err
     show_board("s", [p for p, (r, _) in zip(plans, trials, strict=True) if r.entry.curation == "all"], tmp_path / "none")
     assert not (tmp_path / "none" / "boards" / "s" / "curation.html").exists()
+
+
+def test_a_site_has_the_same_tables_as_markdown_and_its_front_says_what_became_of_the_claims(tmp_path):
+    trials = study(workload(main=0.7), sizes=(0.5,))
+    for record, curve in trials:
+        write_record(tmp_path / "records" / record.record_id, record, curve, "")
+    assert main(["leaderboard", "build", "--home", str(tmp_path), "--out", str(tmp_path / "site"), "--quiet"]) == 0
+    assert (tmp_path / "site" / "curation.md").read_text() == report(trials)
+    front = (tmp_path / "site" / "front.md").read_text()
+    assert front.endswith(summary(trials)) and "2 methods and controls; of 26 claims, 0 held" in front
