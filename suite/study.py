@@ -82,15 +82,15 @@ def load_study(name: str, seeds: int | None = None) -> Study:
 
 def study_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
     """All trials of an untuned study as they run: seed by seed, arms interleaved, so that a drift of the machine hits all alike."""
-    cells = itertools.product(range(study.seeds), study.workloads, study.arms)
-    return [_arm_plan(study, workload, arm, seed, overrides) for seed, workload, arm in cells]
+    cells = [_arm_plan(study, workload, arm, overrides) for workload, arm in itertools.product(study.workloads, study.arms)]
+    return [replace(plan, seed=seed) for seed in range(study.seeds) for plan in cells]
 
 
 def tuning_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
     """The trials that choose hyperparameters: point by point, arms interleaved, all on seed 0."""
     points: list[list[Plan]] = []
     for workload, arm in itertools.product(study.workloads, study.arms):
-        plan = _arm_plan(replace(study, name=study.name + TUNING_SUFFIX), workload, arm, 0, overrides)
+        plan = _arm_plan(replace(study, name=study.name + TUNING_SUFFIX), workload, arm, overrides)
         tuned = study.tuning_trials > 0 and arm.algorithm != REFERENCE
         tried = tuning_points(plan.algorithm, study.tuning_trials) if tuned else ()
         points.append([replace(plan, algorithm=replace(plan.algorithm, hyperparameters=point)) for point in tried])
@@ -108,7 +108,7 @@ def chosen_plans(study: Study, home: Path, overrides: Sequence[str] = ()) -> lis
         arms.setdefault(_untuned(plan), []).append((plan, record))
     chosen = []
     for workload, arm in itertools.product(study.workloads, study.arms):
-        plan = _arm_plan(study, workload, arm, 0, overrides)
+        plan = _arm_plan(study, workload, arm, overrides)
         if arm.algorithm != REFERENCE:
             tried = arms[_untuned(plan)]
             best = best_trial([record for _, record in tried])
@@ -177,10 +177,10 @@ def _untuned(plan: Plan) -> str:
     return replace(plan, algorithm=replace(plan.algorithm, hyperparameters={})).digest
 
 
-def _arm_plan(study: Study, workload: str, arm: Arm, seed: int, overrides: Sequence[str]) -> Plan:
+def _arm_plan(study: Study, workload: str, arm: Arm, overrides: Sequence[str]) -> Plan:
     own = [f"{key}={value}" for key, value in arm.overrides.items()]
     chosen = [f"workload={workload}", f"algorithm={arm.algorithm}", f"curation={arm.curation}", f"keep_fraction={arm.keep_fraction}"]
-    plan = resolve([*chosen, *own, f"seed={seed}", f"study={study.name}", *overrides])
+    plan = resolve([*chosen, *own, "seed=0", f"study={study.name}", *overrides])
     return replace(plan, early_stop=stop_rule(plan)) if study.early_stop else plan
 
 

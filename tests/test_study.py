@@ -8,7 +8,7 @@ import timetrial
 from timetrial.leaderboards.boards import board
 from timetrial.suite.config import resolve
 from timetrial.suite.errors import ConfigError, UnknownName
-from timetrial.suite.record import Status
+from timetrial.suite.record import Status, read_record
 from timetrial.suite.study import Arm, Study, chosen_plans, expected_seconds, load_study, missing, run_study, study_plans, tuning_plans
 from timetrial.suite.tuning import best_trial
 
@@ -147,6 +147,20 @@ def test_the_published_studies_follow_the_protocol():
     assert len(cells) == len(matrix.arms) == len({a for a, _, _ in cells}) * len({(c, k) for _, c, k in cells}) == 16
 
 
+def test_the_published_study_of_curation_asks_nothing_of_a_core_workload_that_it_lacks():
+    from timetrial.leaderboards.curation import CONTROLS
+    from timetrial.suite.protocol import protocol
+
+    study = load_study("nano_curation_core")
+    assert set(study.workloads) == set(protocol().full.workloads) and study.seeds == protocol().full.seeds
+    assert len({arm.curation for arm in study.arms} - CONTROLS - {"all"}) >= 10 and {arm.algorithm for arm in study.arms} == {"reference"}
+    lacking = {
+        (p.workload.name, p.curation.name): set(p.curation.needs) - {*p.workload.provides, *p.provides}
+        for p in study_plans(study)[: len(study.workloads) * len(study.arms)]
+    }
+    assert not {cell: needs for cell, needs in lacking.items() if needs}
+
+
 def test_points_that_were_tuned_on_the_base_run_on_hidden_variants(home, capsys):
     from timetrial.suite.study import on_workloads
 
@@ -163,3 +177,27 @@ def test_the_command_moves_a_study_to_hidden_variants(home, capsys):
     assert main(["study", "demo", "variants.seed=7", "--dry-run", "--home", str(home)]) == 0
     out = capsys.readouterr()
     assert out.out.count("digits_mlp-hidden7@1") == 12 and "study demo-hidden7" in out.err
+
+
+def test_a_tuned_study_goes_workload_by_workload_and_runs_on_some_of_them_alone(home, capsys, monkeypatch):
+    from timetrial.suite.cli import main
+
+    monkeypatch.setenv("TIMETRIAL_PATH", str(home))
+    (home / "study").mkdir(parents=True)
+    text = "name: two\nsummary: a test\nworkloads: [digits_copies, digits_mlp]\narms: [{algorithm: adamw}]\nseeds: 2\ntuning_trials: 2\n"
+    (home / "study" / "two.yaml").write_text(text)
+    command = ["study", "two", *SHORT, "--home", str(home), "--no-mlflow", "--quiet"]
+    assert main([*command, "--workload", "digits_mlp"]) == 0
+    assert [r.workload.name for r in ordered(home)] == ["digits_mlp"] * 4
+    capsys.readouterr()
+    assert main([*command, "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert told.out.count("digits_copies@1") == 2 and "digits_mlp@1" not in told.out
+    assert main(command) == 0
+    assert [(r.workload.name, r.study) for r in ordered(home)[4:]] == [("digits_copies", s) for s in ("two/tuning",) * 2 + ("two",) * 2]
+    assert main([*command, "--workload", "cifar10_cnn"]) == 2
+    assert "digits_copies, digits_mlp" in capsys.readouterr().err
+
+
+def ordered(home):
+    return sorted((read_record(path)[0] for path in (home / "records").iterdir()), key=lambda record: record.started_at)

@@ -7,9 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..config import Plan
 from .output import console
+
+if TYPE_CHECKING:
+    from ..study import Study
 
 HELP = "run a named study: a grid of trials, resumable"
 INTERRUPTED = 130
@@ -19,6 +23,7 @@ EXAMPLES = (
     "timetrial study demo",
     "timetrial study demo --seeds 5",
     "timetrial study demo --dry-run",
+    "timetrial study nano_algorithms --workload ctr_dlrm",
     "timetrial study nano_matrix variants.seed=7 --dry-run",
 )
 
@@ -28,30 +33,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a name from `timetrial list studies`")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="applied to every trial of the study")
     parser.add_argument("--seeds", type=int, help="run this many seeds instead of the study's own number")
+    parser.add_argument("--workload", action="append", metavar="NAME", help="only on this one of its workloads (may be repeated)")
     parser.add_argument("--whole", action="store_true", help="follow every trial to its end, hopeless ones too")
     parser.add_argument("--dry-run", action="store_true", help="print what is missing and stop")
     parser.add_argument("--no-mlflow", action="store_true", help="leave the records unmirrored; `timetrial mirror` sends them later")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run what is missing, tuning trials first, mirror it, print and write the board."""
+    """Run what is missing, mirror it, print and write the board."""
     from ...leaderboards.statistics import MINIMUM_N
-    from ..study import chosen_plans, load_study, missing, on_workloads, study_plans, tuning_plans
+    from ..study import load_study
+
+    study = load_study(arguments.name, arguments.seeds)
+    study = replace(study, early_stop=study.early_stop and not arguments.whole, workloads=_wanted(study, arguments.workload))
+    # A tuned study goes workload by workload: one that somebody ends early has whole answers for the first ones.
+    parts = [replace(study, workloads=(one,)) for one in study.workloads] if study.tuning_trials else [study]
+    plans: list[Plan] = []
+    for part in parts:
+        found = _run_part(part, arguments)
+        if found is None:
+            return INTERRUPTED
+        plans += found
+    if arguments.dry_run:
+        return 0
+    show_board(str(plans[0].study), plans, arguments.home)
+    if study.seeds < MINIMUM_N:
+        print(f"{study.seeds} seeds are too few for intervals: timetrial study {study.name} --seeds {MINIMUM_N}", file=sys.stderr)
+    return 0
+
+
+def _wanted(study: Study, workloads: Sequence[str] | None) -> tuple[str, ...]:
+    """Those of a study's workloads that were asked for, in its order; all without a wish. ``UnknownName`` for one it does not have."""
+    from ..errors import unknown_name
+
+    for name in workloads or ():
+        if name not in study.workloads:
+            raise unknown_name(f"workload of study {study.name}", name, study.workloads)
+    return tuple(name for name in study.workloads if not workloads or name in workloads)
+
+
+def _run_part(study: Study, arguments: argparse.Namespace) -> list[Plan] | None:
+    """Run what is missing of a study, tuning trials first: its plans, or None when somebody stopped them. A dry run lists them."""
+    from ..study import chosen_plans, missing, on_workloads, study_plans, tuning_plans
     from ..variants import of_hidden_variants
 
     home: Path = arguments.home
-    study = load_study(arguments.name, arguments.seeds)
-    study = replace(study, early_stop=study.early_stop and not arguments.whole)
     # Hidden variants are drawn after tuning: points that were chosen on the base workloads are held against them.
     name, workloads, overrides = of_hidden_variants(study.name, study.workloads, arguments.overrides)
     tuning = tuning_plans(study, overrides)
-    to_tune = missing(tuning, home)
     if tuning:
-        print(f"study {study.name}: {len(tuning)} tuning trials, {len(to_tune)} to run", file=sys.stderr)
+        to_tune = missing(tuning, home)
+        where = ", ".join(study.workloads)
+        print(f"study {study.name} on {where}: {len(tuning)} tuning trials, {len(to_tune)} to run", file=sys.stderr)
         if arguments.dry_run and to_tune:
             return _list(to_tune)
         if to_tune and not run_plans(to_tune, arguments):
-            return INTERRUPTED
+            return None
         plans = chosen_plans(study, home, overrides)
         plans = plans if name == study.name else on_workloads(plans, name, dict(zip(study.workloads, workloads, strict=True)), overrides)
     else:
@@ -60,18 +97,13 @@ def execute(arguments: argparse.Namespace) -> int:
     print(f"study {name}: {len(plans)} trials, {len(to_do)} to run. {study.summary}", file=sys.stderr)
     if arguments.dry_run:
         return _list(to_do)
-    if to_do and not run_plans(to_do, arguments):
-        return INTERRUPTED
-    show_board(name, plans, home)
-    if study.seeds < MINIMUM_N:
-        print(f"{study.seeds} seeds are too few for intervals: timetrial study {study.name} --seeds {MINIMUM_N}", file=sys.stderr)
-    return 0
+    return plans if not to_do or run_plans(to_do, arguments) else None
 
 
-def _list(plans: Sequence[Plan]) -> int:
+def _list(plans: Sequence[Plan]) -> list[Plan]:
     for plan in plans:
         print(f"{plan.workload.identity}  {plan.entry_name}  seed {plan.seed}  {dict(plan.algorithm.hyperparameters)}")
-    return 0
+    return list(plans)
 
 
 def run_plans(plans: Sequence[Plan], arguments: argparse.Namespace) -> bool:
