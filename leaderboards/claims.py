@@ -105,13 +105,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim decided from ``n`` common seeds. ``effect``: the mean difference of quality, or the geometric mean of the factor."""
+    """A claim decided from ``n`` common seeds. ``effect``: the mean difference of quality, or the geometric mean of the factor.
+
+    ``misses``: of these seeds, how many have a miss on one side, whose cost is then a convention and no measurement.
+    """
 
     claim: Claim
     outcome: Outcome
     n: int
     effect: float | None = None
     interval: Interval | None = None
+    misses: int = 0
 
     @property
     def text(self) -> str:
@@ -124,9 +128,10 @@ class Verdict:
         if self.effect is None:
             return "–" if self.outcome is Outcome.NOT_MEASURED else "both missed"
         write = "{:.2f}x".format if self.claim.measure.is_cost else "{:+.4f}".format
+        missed = f", {self.misses} of {self.n} with a miss" if self.misses else ""
         if self.interval is None or self.interval.high is None:
-            return write(self.effect)
-        return f"{write(self.effect)} ({write(self.interval.low)} to {write(self.interval.high)})"
+            return write(self.effect) + missed
+        return f"{write(self.effect)} ({write(self.interval.low)} to {write(self.interval.high)}){missed}"
 
     @property
     def compared(self) -> str:
@@ -175,8 +180,9 @@ def note() -> str:
     """What every table of verdicts says below itself."""
     return (
         f"Differences are paired by seed; intervals are Student's at {CONFIDENCE:.0%}, each on its own: of twenty claims that lie exactly "
-        f"on their margin one is decided by chance. Below {MINIMUM_PAIRS} common seeds nothing is decided. Settings differ from those of "
-        "the papers; a claim that does not hold here may hold there."
+        f"on their margin one is decided by chance. Below {MINIMUM_PAIRS} common seeds nothing is decided. A miss costs {MISS_MULTIPLE:g} "
+        "times the budget, so where there are misses the factor is a convention and only its direction is measured. Settings "
+        "differ from those of the papers; a claim that does not hold here may hold there."
     )
 
 
@@ -196,18 +202,19 @@ def _decide(claim: Claim, trials: Sequence[Trial], seconds: float | None) -> Ver
     common = [seed for seed in met if not sides[0][seed] == sides[1][seed] == -math.inf]
     if not common:
         return Verdict(claim, Outcome.UNDECIDED if met else Outcome.NOT_MEASURED, len(met))
+    misses = sum(-math.inf in (sides[0][seed], sides[1][seed]) for seed in common)
     sides = [{seed: max(value, _price(claim, trials)) for seed, value in side.items()} for side in sides]
     differences = np.array([sides[0][seed] - sides[1][seed] for seed in common])
     read = math.exp if claim.measure.is_cost else float
     effect = read(float(differences.mean()))
     if len(common) < MINIMUM_PAIRS:
-        return Verdict(claim, Outcome.UNDECIDED, len(common), effect)
+        return Verdict(claim, Outcome.UNDECIDED, len(common), effect, misses=misses)
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(common) - 1)) * float(differences.std(ddof=1)) / math.sqrt(len(common))
     low, high = (read(float(differences.mean()) + sign * reach) for sign in (-1, 1))
     outcome = Outcome.HELD if low > claim.threshold else Outcome.NOT_HELD if high < claim.threshold else Outcome.UNDECIDED
     if low == high == claim.threshold:
         outcome = Outcome.NOT_HELD  # no difference at all, where one was claimed
-    return Verdict(claim, outcome, len(common), effect, Interval(low, high, CONFIDENCE))
+    return Verdict(claim, outcome, len(common), effect, Interval(low, high, CONFIDENCE), misses)
 
 
 def _values(claim: Claim, side: Side, trials: Sequence[Trial], seconds: float | None) -> dict[int, float]:

@@ -21,7 +21,7 @@ from ..suite.workload import Direction, Lens
 from . import formats
 from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims, tally
 from .curation_scaling import scaling, scaling_markdown
-from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, finished, full_seconds, place
+from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, drift, finished, full_seconds, place
 from .render import markdown_row
 from .statistics import Estimate, median
 
@@ -210,7 +210,8 @@ def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[C
     parts, comparable = [], places(trials)
     decided = verdicts(comparable, claims)
     for where, own in comparable.items():
-        parts.append(f"### {heading(where, own)}\n\n{markdown(two_budgets(own), seeds)}")
+        moved = drift(arms_of(own))
+        parts.append(f"### {heading(where, own)}\n\n{markdown(two_budgets(own), seeds)}" + f"\n{moved}\n" * bool(moved))
         if decided[where]:
             parts.append(f"Published claims:\n\n{claims_markdown(decided[where])}")
         fits = scaling(own)

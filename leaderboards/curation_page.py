@@ -12,7 +12,7 @@ from . import formats
 from .claims import Claim, Verdict, load_claims, note, tally
 from .curation import heading, places, two_budgets, verdicts
 from .curation_scaling import Scaling, TimeScaling, better, scaling, time_scaling
-from .curation_trials import Place, Trial, arms_of, full_seconds
+from .curation_trials import Place, Trial, arms_of, drift, full_seconds
 from .page import Whisker, render
 from .plot import Tick
 from .scaling import Decay
@@ -69,6 +69,7 @@ def _view(where: Place, trials: Sequence[Trial], decided: Sequence[Verdict]) -> 
         "metric": metric,
         "budget": trials[0][0].workload.budget,
         "seconds": full_seconds(arms_of(trials)),
+        "drift": drift(arms_of(trials)),
         "arms": two_budgets(trials),
         "verdicts": list(zip(decided, _whiskers(decided), strict=True)),
         "tally": tally(decided),

@@ -10,6 +10,7 @@ from ..suite.curve import Curve
 from ..suite.files import object_digest
 from ..suite.record import Record, Status
 from ..suite.workload import Direction, Lens
+from . import formats
 
 __all__ = [
     "ArmKey",
@@ -18,6 +19,7 @@ __all__ = [
     "arms_of",
     "at_examples",
     "at_seconds",
+    "drift",
     "error_of",
     "finished",
     "full_seconds",
@@ -71,8 +73,21 @@ def arms_of(trials: Sequence[Trial]) -> dict[ArmKey, dict[int, Trial]]:
 
 def full_seconds(arms: Mapping[ArmKey, Mapping[int, Trial]]) -> float | None:
     """The budget of *equal charged seconds*: what training on all data took, the median over seeds; None where nobody did."""
-    ends = [curve[-1].charged_seconds for key, own in arms.items() if key.curation == "all" for _, curve in own.values()]
+    ends = _full(arms)
     return median(ends) if ends else None
+
+
+def drift(arms: Mapping[ArmKey, Mapping[int, Trial]]) -> str:
+    """How far the seconds of equal work were apart, in a sentence; empty below two seeds on all data."""
+    ends = _full(arms)
+    if len(ends) < 2:
+        return ""
+    spread = f"{formats.seconds(min(ends))} to {formats.seconds(max(ends))}"
+    return f"Training on all data took {spread} over seeds: that far the machine alone moves seconds."
+
+
+def _full(arms: Mapping[ArmKey, Mapping[int, Trial]]) -> list[float]:
+    return [curve[-1].charged_seconds for key, own in arms.items() if key.curation == "all" for _, curve in own.values()]
 
 
 def at_examples(trial: Trial) -> float | None:

@@ -108,14 +108,15 @@ def _cells(front: FrontBoard, headline: Headline, marks: Sequence[str]) -> list[
 def _gaps(one: Coverage) -> list[str]:
     """Lines of what lacks trials, by workload: nothing at all, or fewer seeds than planned."""
     nothing: dict[str, list[str]] = defaultdict(list)
-    fewer: dict[str, list[str]] = defaultdict(list)
+    fewer: dict[tuple[str, int], list[str]] = defaultdict(list)
     for entry, cells in one.cells.items():
         for workload, cell in zip(one.grid.workloads, cells, strict=True):
             if not cell.measured:
                 nothing[workload].append(escape(entry))
             elif cell.n < one.grid.seeds:
-                fewer[workload].append(f"{escape(entry)} ({cell.n} of {one.grid.seeds} seeds)")
+                fewer[workload, cell.n].append(escape(entry))
     empty = [workload for workload, entries in nothing.items() if len(entries) == len(one.cells)]
     lines = [f"- not measured on {', '.join(map(escape, empty))}: every entry"] if empty else []
     lines += [f"- not measured on {escape(workload)}: {', '.join(names)}" for workload, names in nothing.items() if workload not in empty]
-    return lines + [f"- begun on {escape(workload)}: {', '.join(entries)}" for workload, entries in fewer.items()]
+    seeds = f"of {one.grid.seeds} seeds"
+    return lines + [f"- begun on {escape(workload)}, {n} {seeds}: {', '.join(entries)}" for (workload, n), entries in fewer.items()]

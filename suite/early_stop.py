@@ -34,7 +34,7 @@ def stop_rule(plan: Plan) -> StopRule | None:
     frozen = workload.ladder.status is TargetStatus.FROZEN and workload.budget.lens is Lens.EXAMPLES
     if not frozen or plan.entry_name == REFERENCE:
         return None
-    curves = _reference_curves(targets_path(workload.name), workload.ladder.evidence_digest or "")
+    curves = _reference_curves(targets_path(workload.base or workload.name), workload.ladder.evidence_digest or "")
     return derive_rule(curves, workload.metric, workload.ladder.main, plan.horizon * workload.budget.examples, protocol().early_stop)
 
 

@@ -15,6 +15,7 @@ from ..data_pipelines.curation.pool import Pool
 from ..data_pipelines.dataset import Dataset, FieldKind, Split, open_dataset, prepare
 from ..data_pipelines.known_copies import known_copies
 from ..data_pipelines.loaders import Loader, make_loader
+from ..data_pipelines.outside import OUTSIDE_EXAMPLES
 from ..data_pipelines.sources import get_source
 from ..data_pipelines.splits import validation_ids
 from .errors import ConfigError, DataMissing
@@ -110,7 +111,8 @@ def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int,
     everyone = np.arange(len(train), dtype=np.int64)
     if workload.data.validation_examples:
         label = train.fields.get(task.label or "")  # cut in proportion where there are classes
-        balanced = len(train) if label is None or label.kind is not FieldKind.INT else np.asarray(label.values)
+        official = len(train) - dataset.facts.get(OUTSIDE_EXAMPLES, 0)
+        balanced = official if label is None or label.kind is not FieldKind.INT else np.asarray(label.values[:official])
         held_out = validation_ids(balanced, workload.data.validation_examples, workload.data.split_seed)
         pool, validation = Examples(train, np.setdiff1d(everyone, held_out)), Examples(train, held_out)
     elif "validation" in dataset.splits:

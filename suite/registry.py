@@ -3,6 +3,7 @@
 Shipped definitions are ``configs/GROUP/NAME.yaml``. Folders named in ``$TIMETRIAL_PATH`` (separated as in ``$PATH``) may hold
 the same groups and are looked through after the shipped ones; a name that exists twice is refused. Such a folder may also be a workload of
 its own, or hold some: a folder ``NAME`` with ``workload.yaml``, beside it its data and, where no shipped family fits, its task file.
+One that names a ``base`` is that workload with training examples from elsewhere.
 Variants of workloads (:mod:`.variants`) have names like ``cifar10_cnn-silu`` and are known wherever a workload is named.
 
 Frozen targets lie in files of their own, ``configs/target/NAME.yaml`` or ``targets.yaml`` in a workload's own folder, and stand over the
@@ -38,6 +39,7 @@ __all__ = [
 GROUPS = ("workload", "algorithm", "curation", "study")
 _SHIPPED = Path(__file__).resolve().parent.parent / "configs"
 _OWN = "workload.yaml"
+_OUTSIDE = "+outside"  # as data_pipelines.outside calls it
 
 # Hexadecimal digits of a task file's sha256 that a workload's definition states.
 _TASK_DIGEST = 16
@@ -127,8 +129,22 @@ def _provisional(group: str, name: str) -> dict[str, Any]:
         found = value.setdefault("name", name)
         if found != name:
             raise ConfigError(f"{path}: name: expected {name!r}, as the folder is called, given {found!r}")
+        if "base" in value:
+            return _on_base(path, value)
         value["task"] = _with_digest(path.parent, value.get("task"))
     return value
+
+
+def _on_base(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
+    """A shipped workload, targets and all, with training examples from elsewhere: what is measured stays the same."""
+    base = definition("workload", str(value["base"]))
+    source, data = base["data"]["source"], value.get("data")
+    if set(value) - {"name", "summary", "base", "data"} or not isinstance(data, Mapping) or set(data) != {"source", "options"}:
+        expected = f"base, data: {{source: {source}{_OUTSIDE}, options: {{path: FILE.npz}}}} and, if wanted, summary"
+        raise ConfigError(f"{path}: a workload on a base holds {expected}; given {', '.join(value)}")
+    if data["source"] != source + _OUTSIDE:
+        raise ConfigError(f"{path}: data.source: expected {source}{_OUTSIDE}, given {data['source']!r}")
+    return merged({**base, "summary": f"{base['summary']}, with training examples from elsewhere"}, value)
 
 
 def _with_digest(folder: Path, task: Any) -> Any:

@@ -88,6 +88,7 @@ def test_a_miss_costs_twice_the_budget_and_two_misses_are_no_difference():
     (found,) = decide([claim(Measure.SECONDS_TO_TARGET)], arm(of, "good", (10.0, 10.0, 10.0)) + arm(of, "random", never))
     hit = trial(of, seconds_to_main=10.0)[0].crossing().cost[Lens.CHARGED_SECONDS]
     assert (found.outcome, found.effect) == (Outcome.HELD, pytest.approx(2 * of.budget.charged_seconds / hit))
+    assert found.measured.endswith("x), 3 of 3 with a miss")
     (found,) = decide([claim(Measure.SECONDS_TO_TARGET)], arm(of, "good", never) + arm(of, "random", never))
     assert (found.outcome, found.n, found.measured) == (Outcome.UNDECIDED, 3, "both missed")
 

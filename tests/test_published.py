@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from timetrial.leaderboards.boards import board
 from timetrial.leaderboards.coverage import Grid, coverage, read_grids, write_grids
 from timetrial.leaderboards.exports import BEGIN, END
 from timetrial.leaderboards.pins import read_pins
@@ -108,7 +109,7 @@ def test_cells_that_nobody_ran_are_not_measured_and_the_command_that_runs_them_i
     cells = len(study.arms) * len(study.workloads)
     assert f"4 of {cells} cells are measured with 5 seeds." in text
     assert f"`timetrial study {STUDY}`" in text and f"<code>timetrial study {STUDY}</code>" in page
-    assert "- begun on cifar10\\_cnn: muon (3 of 5 seeds)" in text
+    assert "- begun on cifar10\\_cnn, 3 of 5 seeds: muon" in text
     assert "- not measured on emoji\\_clip, shakespeare\\_gpt, molhiv\\_gnn, nuclei\\_unet: every entry" in text
     assert page.count("<small>not measured</small>") == cells - 6 and "2 to run" in page
     front = json.loads((out / "site" / "front.json").read_text())
@@ -195,8 +196,16 @@ def test_records_are_found_in_folders_in_packs_and_in_folders_of_packs(home, tmp
 # ---------------------------------------------------------------- grids
 
 
+def test_a_trial_that_two_studies_ran_counts_for_both_and_on_the_board_once():
+    first = [(replace(record, trial_digest=f"trial {record.seed}"), curve) for record, curve in trials(WORKLOADS[1], "adamw", [20.0, 21.0])]
+    again = [(replace(r, record_id=f"again-{r.record_id}", study="other", started_at="2027-01-01T00:00:00.000+00:00"), c) for r, c in first]
+    found = board([record for record, _ in first + again])
+    grids = [Grid(study, ("cifar10_cnn",), ("adamw",), 2) for study in (first[0][0].study, "other", "a third")]
+    covered = coverage(found, {record.record_id: record for record, _ in first + again}, grids)
+    assert found.n == 2 and [one.cells["adamw"][0].n for one in covered] == [2, 2, 0]
+
+
 def test_a_withdrawn_trial_measures_nothing():
-    from timetrial.leaderboards.boards import board
     from timetrial.leaderboards.states import Standing, Verdict
 
     records = [record for record, _ in entered("adamw", 15.0)]

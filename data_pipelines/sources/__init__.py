@@ -6,6 +6,7 @@ from importlib import import_module
 
 from ...suite.errors import unknown_name
 from ..dataset import Source
+from ..outside import SUFFIX, with_outside
 
 __all__ = ["get_source", "list_sources"]
 
@@ -59,7 +60,9 @@ def list_sources() -> tuple[str, ...]:
 
 
 def get_source(name: str) -> Source:
-    """The source of this name; ``UnknownName`` with the nearest known names otherwise."""
+    """The source of this name, ``NAME+outside`` with examples from elsewhere (:mod:`~..outside`); ``UnknownName`` otherwise."""
+    if name.endswith(SUFFIX):
+        return with_outside(get_source(name.removesuffix(SUFFIX)))
     if name not in _NAMES:
         raise unknown_name("data source", name, _NAMES)
     source = import_module(f".{name}", __package__).SOURCE

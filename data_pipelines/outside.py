@@ -1,0 +1,103 @@
+"""Examples from elsewhere behind a dataset's training split: the track on which an entry brings data of its own, real or synthetic.
+
+``SOURCE+outside`` is a source with one more option, ``path``: an ``.npz`` with an array for every field of the training split, rows as they
+are there. Their ids go on where the official ones end. Validation and test stay as they are, and a copy of any official example is refused:
+what is held out must not come in again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..suite.errors import ConfigError, UserError
+from ..suite.files import file_digest
+from .dataset import Decoded, Source
+from .fields import Field, FieldKind
+
+__all__ = ["OUTSIDE_EXAMPLES", "SUFFIX", "with_outside"]
+
+SUFFIX = "+outside"
+OUTSIDE_EXAMPLES = "outside_examples"
+"""The fact that tells how many of the training examples, the last ones, are no official ones."""
+
+
+def with_outside(source: Source) -> Source:
+    """The same source with examples from elsewhere behind its training split. ``ConfigError`` for a source of the user's own files."""
+    if source.identify is not None:
+        raise ConfigError(f"{source.name}{SUFFIX}: {source.name} reads your own files already; put the examples there")
+
+    def decode(paths: Mapping[str, Path], options: Mapping[str, Any]) -> Decoded:
+        given = _read(_path(options))
+        splits, facts = source.decode(paths, {name: options[name] for name in source.options})
+        extended = _extended(splits["train"], given)
+        _refuse_copies(splits, given)
+        count = len(next(iter(given.values())))
+        return Decoded({**splits, "train": extended}, {**facts, OUTSIDE_EXAMPLES: count})
+
+    def identify(options: Mapping[str, Any]) -> str:
+        return file_digest(_path(options))
+
+    return replace(source, decode=decode, options={**source.options, "path": ""}, identify=identify)
+
+
+def _path(options: Mapping[str, Any]) -> Path:
+    path = Path(str(options["path"]))
+    if not path.is_file():
+        raise ConfigError(f"outside examples: option path expected an .npz file, there is none at {str(path)!r}")
+    return path
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            given = {name: file[name] for name in sorted(file)}
+    except (OSError, ValueError, AttributeError) as problem:
+        raise UserError(f"{path.name}: expected an .npz of plain arrays: {problem}") from None
+    lengths = {name: len(array) if array.ndim else 0 for name, array in given.items()}
+    if len(set(lengths.values())) != 1 or not min(lengths.values()):
+        raise UserError(f"{path.name}: expected as many rows in every array, one at least; given {lengths}")
+    return given
+
+
+def _extended(train: Mapping[str, Field], given: Mapping[str, np.ndarray]) -> dict[str, Field]:
+    """The official columns with the given rows behind them; ``UserError`` names the first that does not fit."""
+    if set(given) != set(train):
+        raise UserError(f"outside examples: expected the fields {', '.join(sorted(train))}, given {', '.join(sorted(given))}")
+    found = {}
+    for name, column in train.items():
+        rows, own = given[name], column.values
+        if column.offsets is not None:
+            raise UserError(f"outside examples: field {name!r} holds encoded pictures of any size, behind which none can be added")
+        if rows.dtype != own.dtype or rows.shape[1:] != own.shape[1:]:
+            wanted, found_row = (f"{array.dtype} {list(array.shape[1:])}" for array in (own, rows))
+            raise UserError(f"outside examples: field {name!r} expected {wanted} a row, given {found_row}")
+        if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            raise UserError(f"outside examples: field {name!r} holds NaN or infinity")
+        if column.kind is FieldKind.INT and (unknown := np.setdiff1d(rows, own)).size:
+            raise UserError(f"outside examples: field {name!r} holds {unknown[0]}, which no official training example has")
+        found[name] = Field(column.kind, np.concatenate([own, rows]))
+    return found
+
+
+def _refuse_copies(splits: Mapping[str, Mapping[str, Field]], given: Mapping[str, np.ndarray]) -> None:
+    """``UserError`` when a given example has the same inputs, bit for bit, as an official one of any split."""
+    inputs = [name for name, column in splits["train"].items() if column.kind is not FieldKind.INT] or sorted(given)
+    official = {key: split for split, fields in splits.items() for key in _keys({name: fields[name].values for name in inputs})}
+    copies = [(row, official[key]) for row, key in enumerate(_keys({name: given[name] for name in inputs})) if key in official]
+    if copies:
+        row, split = copies[0]
+        raise UserError(f"outside examples: {len(copies)} are copies of official ones, the first is row {row}, which is in {split!r}")
+
+
+def _keys(columns: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+    for row in zip(*columns.values(), strict=True):
+        digest = hashlib.blake2b(digest_size=16)
+        for value in row:
+            digest.update(np.ascontiguousarray(value).tobytes())
+        yield digest.digest()
