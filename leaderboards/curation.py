@@ -190,15 +190,15 @@ def heading(where: Place, trials: Sequence[Trial]) -> str:
     return f"{where.identity}, {where.algorithm} (settings {where.settings}), {where.hardware}, {spent}"
 
 
-def summary(trials: Sequence[Trial]) -> str:
-    """A line for every place of :func:`places`: how many ways to choose were tried, and what became of the published claims."""
+def summary(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """A sentence for every place of :func:`places`: how many ways to choose were tried, and what became of the published claims."""
     comparable = places(trials)
     decided, lines = verdicts(comparable, load_claims()), []
     for where, own in comparable.items():
         methods = len({record.entry.curation for record, _ in finished(own)} - {"all"})
         claims = f"; of {len(decided[where])} claims, {tally(decided[where])}" if decided[where] else ""
-        lines.append(f"**Choosing data** on {heading(where, own)}: {methods} methods and controls{claims}.")
-    return "\n\n".join(lines) + "\n" * bool(lines)
+        lines.append(f"On {heading(where, own)}: {methods} methods and controls{claims}.")
+    return tuple(lines)
 
 
 def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[Claim] | None = None) -> str:

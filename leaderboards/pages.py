@@ -114,6 +114,7 @@ class _Site:
         self.superseded = _superseded(board)
         counted = [(record, curves[record.record_id]) for record in _counted(board, self.by_id) if record.record_id in curves]
         self.curated = counted if places(counted) else []
+        self.chosen = summary(self.curated)
 
     def general(self) -> dict[str, str]:
         """Front, method, comparisons, what was left out, prediction, and choosing data where a record did."""
@@ -126,7 +127,7 @@ class _Site:
                 fronts=self.fronts,
                 covered=self.covered,
                 marks=self.marks,
-                curated=bool(self.curated),
+                chosen=self.chosen,
                 views=[_front(f) for f in self.fronts],
                 conclusions=conclusions,
             ),
@@ -143,15 +144,15 @@ class _Site:
         """The front and the board as Markdown, CSV, JSON and LaTeX."""
         front = front_markdown(self.fronts, self.covered, self.marks)
         board = "" if self.fronts or self.curated else markdown(replace(self.board, rejected=()))
-        chosen = {"curation.md": report(self.curated)} if self.curated else {}
+        curation = {"curation.md": report(self.curated)} if self.curated else {}
         return {
-            FRONT_MARKDOWN: front + board + ("\n" + summary(self.curated) if self.curated else ""),
+            FRONT_MARKDOWN: front + board + "".join(f"\n**Choosing data.** {line}\n" for line in self.chosen),
             FRONT_JSON: front_json(self.fronts, self.covered),
             "board.md": markdown(self.board),
             "board.csv": csv_text(self.board),
             "board.json": json_text(self.board),
             "board.tex": latex(self.board),
-            **chosen,
+            **curation,
         }
 
     def workloads(self) -> dict[str, str]:

@@ -102,4 +102,4 @@ def test_a_site_has_the_same_tables_as_markdown_and_its_front_says_what_became_o
     assert main(["leaderboard", "build", "--home", str(tmp_path), "--out", str(tmp_path / "site"), "--quiet"]) == 0
     assert (tmp_path / "site" / "curation.md").read_text() == report(trials)
     front = (tmp_path / "site" / "front.md").read_text()
-    assert front.endswith(summary(trials)) and "2 methods and controls; of 26 claims, 0 held" in front
+    assert summary(trials)[0] in front and "2 methods and controls; of 26 claims, 0 held" in front
