@@ -1,8 +1,8 @@
 """Examples from elsewhere behind a dataset's training split: the track on which an entry brings data of its own, real or synthetic.
 
-``SOURCE+outside`` is a source with one more option, ``path``: an ``.npz`` with an array for every field of the training split, rows as they
-are there. Their ids go on where the official ones end. Validation and test stay as they are, and a copy of any official example is refused:
-what is held out must not come in again.
+``SOURCE+outside`` is a source with one more option, ``path``: an ``.npz`` with arrays named as the fields of the training split, rows as
+they are there; whole numbers that the task does not read may be left out and become -1. Ids go on where the official ones end. Validation
+and test stay as they are, and a copy of any official example is refused: what is held out must not come in again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from ..suite.files import file_digest
 from .dataset import Decoded, Source
 from .fields import Field, FieldKind
 
-__all__ = ["OUTSIDE_EXAMPLES", "SUFFIX", "with_outside"]
+__all__ = ["OUTSIDE_EXAMPLES", "OUTSIDE_FIELDS", "SUFFIX", "with_outside"]
 
 SUFFIX = "+outside"
+UNKNOWN = np.int64(-1)
 OUTSIDE_EXAMPLES = "outside_examples"
 """The fact that tells how many of the training examples, the last ones, are no official ones."""
+OUTSIDE_FIELDS = "outside_fields"
+"""The fact that names the fields which they came with."""
 
 
 def with_outside(source: Source) -> Source:
@@ -38,7 +41,7 @@ def with_outside(source: Source) -> Source:
         extended = _extended(splits["train"], given)
         _refuse_copies(splits, given)
         count = len(next(iter(given.values())))
-        return Decoded({**splits, "train": extended}, {**facts, OUTSIDE_EXAMPLES: count})
+        return Decoded({**splits, "train": extended}, {**facts, OUTSIDE_EXAMPLES: count, OUTSIDE_FIELDS: sorted(given)})
 
     def identify(options: Mapping[str, Any]) -> str:
         return file_digest(_path(options))
@@ -67,11 +70,16 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 def _extended(train: Mapping[str, Field], given: Mapping[str, np.ndarray]) -> dict[str, Field]:
     """The official columns with the given rows behind them; ``UserError`` names the first that does not fit."""
-    if set(given) != set(train):
+    absent = {name for name, column in train.items() if name not in given}
+    if not set(given) <= set(train) or any(train[name].kind is not FieldKind.INT for name in absent):
         raise UserError(f"outside examples: expected the fields {', '.join(sorted(train))}, given {', '.join(sorted(given))}")
-    found = {}
+    found, count = {}, len(next(iter(given.values())))
     for name, column in train.items():
-        rows, own = given[name], column.values
+        own = column.values
+        if name in absent:
+            found[name] = Field(column.kind, np.concatenate([own, np.full(count, UNKNOWN)]))
+            continue
+        rows = given[name]
         if column.offsets is not None:
             raise UserError(f"outside examples: field {name!r} holds encoded pictures of any size, behind which none can be added")
         if rows.dtype != own.dtype or rows.shape[1:] != own.shape[1:]:

@@ -15,7 +15,7 @@ from ..data_pipelines.curation.pool import Pool
 from ..data_pipelines.dataset import Dataset, FieldKind, Split, open_dataset, prepare
 from ..data_pipelines.known_copies import known_copies
 from ..data_pipelines.loaders import Loader, make_loader
-from ..data_pipelines.outside import OUTSIDE_EXAMPLES
+from ..data_pipelines.outside import OUTSIDE_EXAMPLES, OUTSIDE_FIELDS
 from ..data_pipelines.sources import get_source
 from ..data_pipelines.splits import validation_ids
 from .errors import ConfigError, DataMissing
@@ -108,6 +108,9 @@ def open_inputs(workload: Workload, home: Path, on_progress: Callable[[str, int,
     if absent:
         known = ", ".join(sorted(train.fields))
         raise ConfigError(f"workload {workload.name}: task {workload.task!r} needs fields {absent}; {source.name} has {known}")
+    unknown = [name for name in task.fields if name not in dataset.facts.get(OUTSIDE_FIELDS, task.fields)]
+    if unknown:
+        raise ConfigError(f"workload {workload.name}: the examples from elsewhere lack {', '.join(unknown)}, which the task reads")
     everyone = np.arange(len(train), dtype=np.int64)
     if workload.data.validation_examples:
         label = train.fields.get(task.label or "")  # cut in proportion where there are classes

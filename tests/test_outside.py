@@ -86,7 +86,7 @@ def spoiled(official, kind):
     elif kind == "class":
         arrays["label"][0] = 10
     elif kind == "field":
-        del arrays["label"]
+        del arrays["pixels"]
     elif kind == "rows":
         arrays["label"] = arrays["label"][:-1]
     return arrays
@@ -99,13 +99,29 @@ def spoiled(official, kind):
         ("type", "'pixels' expected float32 \\[64\\] a row, given float64"),
         ("nan", "'pixels' holds NaN"),
         ("class", "'label' holds 10, which no official training example has"),
-        ("field", "expected the fields label, pixels, given pixels"),
+        ("field", "expected the fields label, pixels, given label"),
         ("rows", "expected as many rows in every array"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_any_training(official, prepared_home, tmp_path, kind, message):
     with pytest.raises(UserError, match=message):
         opened(write(tmp_path / "more", spoiled(official, kind)), prepared_home)
+
+
+def test_a_number_that_the_task_reads_must_be_there(official, prepared_home, tmp_path):
+    arrays = outside(official)
+    del arrays["label"]
+    with pytest.raises(ConfigError, match="the examples from elsewhere lack label, which the task reads"):
+        opened(write(tmp_path / "more", arrays), prepared_home)
+
+
+@pytest.mark.data
+def test_pictures_from_elsewhere_need_no_search_term(mirror, tmp_path):
+    content = {"base": "cifar10_cnn", "data": {"source": "cifar10+outside", "options": {"path": "extra.npz"}}}
+    noise = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3)).astype(np.uint8)
+    found = opened(write(tmp_path / "more", {"image": noise, "label": np.arange(50) % 10}, content), tmp_path / "home")
+    assert len(found.pool) == 45_050 and len(found.validation) == 5000
+    assert (found.pool.split.fields["term"].values[-50:] == -1).all()
 
 
 def test_a_file_that_is_none_is_named(official, prepared_home, tmp_path):
