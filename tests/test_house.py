@@ -106,7 +106,9 @@ def test_no_file_names_a_place_of_one_machine():
 
 
 def test_no_data_is_committed():
-    assert [name for name in tree() if (ROOT / name).stat().st_size > LARGEST_FILE_BYTES] == []
+    large = {name for name in tree() if (ROOT / name).stat().st_size > LARGEST_FILE_BYTES}
+    packs = {name for name in large if re.fullmatch(r"leaderboards/published/\w+/\w+\.zip", name)}  # records; test_published limits them
+    assert large - packs == set()
 
 
 @pytest.mark.parametrize("name", [name for name in package_files() if name.endswith(".py")])
