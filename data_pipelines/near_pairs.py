@@ -153,8 +153,14 @@ def _enough(shuffled: np.ndarray, axes: np.ndarray, radius: float, rows: int) ->
 
 def _within(low: np.ndarray, probes: int, radius: float) -> int:
     """Number of pairs of one of the first rows and any row whose squared distance is at most the radius."""
-    half = np.einsum("nm,nm->n", low, low) / 2.0
-    return int(np.count_nonzero(low[:probes] @ low.T - half[:probes, None] - half >= -(radius + SLACK) / 2.0))
+    return int(np.count_nonzero(_close(low, low[:probes], radius)))
+
+
+def _close(one: np.ndarray, other: np.ndarray, radius: float) -> np.ndarray:
+    """Whether squared distances are at most the radius, by minus half of them: bool ``[len(one), len(other)]``."""
+    half_one, half_other = (np.einsum("nm,nm->n", rows, rows) / 2.0 for rows in (one, other))
+    close: np.ndarray = one @ other.T - half_other - half_one[:, None] >= -(radius + SLACK) / 2.0
+    return close
 
 
 def _project(rows: Rows, space: _Space, stages: Stages, on_progress: Callable[[str, float], None]) -> list[np.ndarray]:
@@ -287,13 +293,10 @@ def _check(rows: Rows, low: list[np.ndarray], space: _Space, threshold: float, p
     """Recall against brute force over the pairs of some random rows, in all and just above the threshold."""
     picked = np.sort(np.random.default_rng([seed, 1]).choice(len(rows), min(CHECKED, len(rows)), replace=False))
     own = _gather(low, picked)
-    half = np.einsum("nm,nm->n", own, own) / 2.0
     ones, others = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for (first, _), shard in zip(rows.bounds, low, strict=True):
         for start in range(0, len(shard), CHUNK):
-            part = np.asarray(shard[start : start + CHUNK])
-            gap = part @ own.T - half[None, :] - np.einsum("nm,nm->n", part, part)[:, None] / 2.0
-            a, b = np.nonzero(gap >= -(space.radius + SLACK) / 2.0)
+            a, b = np.nonzero(_close(np.asarray(shard[start : start + CHUNK]), own, space.radius))
             ones.append(a + first + start)
             others.append(picked[b])
     one, other = np.concatenate(ones), np.concatenate(others)

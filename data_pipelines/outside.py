@@ -7,8 +7,8 @@ and test stay as they are, and a copy of any official example is refused: what i
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import numpy as np
 
 from ..suite.errors import ConfigError, UserError
 from ..suite.files import file_digest
+from ..suite.registry import OUTSIDE
 from .dataset import Decoded, Source
+from .duplicates import exact_copies
 from .fields import Field, FieldKind
 
-__all__ = ["OUTSIDE_EXAMPLES", "OUTSIDE_FIELDS", "SUFFIX", "with_outside"]
+__all__ = ["OUTSIDE_EXAMPLES", "OUTSIDE_FIELDS", "with_outside"]
 
-SUFFIX = "+outside"
 UNKNOWN = np.int64(-1)
 OUTSIDE_EXAMPLES = "outside_examples"
 """The fact that tells how many of the training examples, the last ones, are no official ones."""
@@ -33,7 +34,7 @@ OUTSIDE_FIELDS = "outside_fields"
 def with_outside(source: Source) -> Source:
     """The same source with examples from elsewhere behind its training split. ``ConfigError`` for a source of the user's own files."""
     if source.identify is not None:
-        raise ConfigError(f"{source.name}{SUFFIX}: {source.name} reads your own files already; put the examples there")
+        raise ConfigError(f"{source.name}{OUTSIDE}: {source.name} reads your own files already; put the examples there")
 
     def decode(paths: Mapping[str, Path], options: Mapping[str, Any]) -> Decoded:
         given = _read(_path(options))
@@ -60,7 +61,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             given = {name: file[name] for name in sorted(file)}
-    except (OSError, ValueError, AttributeError) as problem:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as problem:
         raise UserError(f"{path.name}: expected an .npz of plain arrays: {problem}") from None
     lengths = {name: len(array) if array.ndim else 0 for name, array in given.items()}
     if len(set(lengths.values())) != 1 or not min(lengths.values()):
@@ -96,16 +97,12 @@ def _extended(train: Mapping[str, Field], given: Mapping[str, np.ndarray]) -> di
 def _refuse_copies(splits: Mapping[str, Mapping[str, Field]], given: Mapping[str, np.ndarray]) -> None:
     """``UserError`` when a given example has the same inputs, bit for bit, as an official one of any split."""
     inputs = [name for name, column in splits["train"].items() if column.kind is not FieldKind.INT] or sorted(given)
-    official = {key: split for split, fields in splits.items() for key in _keys({name: fields[name].values for name in inputs})}
-    copies = [(row, official[key]) for row, key in enumerate(_keys({name: given[name] for name in inputs})) if key in official]
-    if copies:
-        row, split = copies[0]
-        raise UserError(f"outside examples: {len(copies)} are copies of official ones, the first is row {row}, which is in {split!r}")
-
-
-def _keys(columns: Mapping[str, np.ndarray]) -> Iterator[bytes]:
-    for row in zip(*columns.values(), strict=True):
-        digest = hashlib.blake2b(digest_size=16)
-        for value in row:
-            digest.update(np.ascontiguousarray(value).tobytes())
-        yield digest.digest()
+    parts = [*({name: fields[name].values for name in inputs} for fields in splits.values()), given]
+    heads = np.stack([exact_copies(np.concatenate([part[name] for part in parts])) for name in inputs], axis=1)
+    group = np.unique(heads, axis=0, return_inverse=True)[1].reshape(-1)
+    ends = np.cumsum([len(part[inputs[0]]) for part in parts[:-1]])
+    official, own = group[: ends[-1]], group[ends[-1] :]
+    copies = np.flatnonzero(np.isin(own, official))
+    if copies.size:
+        split = list(splits)[int(np.searchsorted(ends, np.flatnonzero(official == own[copies[0]])[0], side="right"))]
+        raise UserError(f"outside examples: {len(copies)} are copies of official ones, the first is row {copies[0]}, which is in {split!r}")

@@ -88,11 +88,11 @@ def coverage(board: Board, records: Mapping[str, Record], grids: Sequence[Grid])
     """
     found = []
     for grid in grids:
-        own = {record.trial_digest for record in records.values() if record.study == grid.study}
+        own = {record.trial_digest for record in records.values() if record.study == grid.study} - {None}
         counted: dict[str, dict[tuple[str, str], list[tuple[Record, float | None]]]] = {}
         for section in board.sections:
             for record in (records[i] for row in section.rows for i in row.record_ids):
-                if record.study == grid.study or (record.trial_digest is not None and record.trial_digest in own):
+                if record.study == grid.study or record.trial_digest in own:
                     crossing = record.crossing()
                     hit = crossing is not None and crossing.hit
                     cost = crossing.cost.get(Lens.CHARGED_SECONDS) if crossing is not None and hit else None

@@ -59,7 +59,7 @@ def curation_page(
 
 
 def _view(where: Place, trials: Sequence[Trial], decided: Sequence[Verdict]) -> dict[str, Any]:
-    kept, timed = scaling(trials), time_scaling(trials)
+    arms, kept, timed = arms_of(trials), scaling(trials), time_scaling(trials)
     metric = trials[0][0].workload.metric
     names = sorted({one.curation for one in kept} | {one.curation for one in timed})
     colours = {name: i for i, name in enumerate(names)}
@@ -68,8 +68,8 @@ def _view(where: Place, trials: Sequence[Trial], decided: Sequence[Verdict]) -> 
         "rest": heading(where, trials).partition(", ")[2],
         "metric": metric,
         "budget": trials[0][0].workload.budget,
-        "seconds": full_seconds(arms_of(trials)),
-        "drift": drift(arms_of(trials)),
+        "seconds": full_seconds(arms),
+        "drift": drift(arms),
         "arms": two_budgets(trials),
         "verdicts": list(zip(decided, _whiskers(decided), strict=True)),
         "tally": tally(decided),

@@ -70,4 +70,4 @@ def _reference_curves(frozen: Path, evidence_digest: str) -> tuple[Curve, ...]:
     logs = read_logs(frozen)
     if sha256(logs.encode()).hexdigest() != evidence_digest:
         raise ConfigError(f"{frozen}: the logs beside it are not those that its targets derive from")
-    return tuple(trial.points() for trial in logged_trials(logs, Purpose.REFERENCE))
+    return tuple(trial.points() for trial in logged_trials(logs) if trial.purpose is Purpose.REFERENCE)

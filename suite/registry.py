@@ -26,6 +26,7 @@ from .variants import hidden_changes, hidden_seed, merged, varied
 
 __all__ = [
     "GROUPS",
+    "OUTSIDE",
     "adopt",
     "config_folders",
     "definition",
@@ -39,7 +40,8 @@ __all__ = [
 GROUPS = ("workload", "algorithm", "curation", "study")
 _SHIPPED = Path(__file__).resolve().parent.parent / "configs"
 _OWN = "workload.yaml"
-_OUTSIDE = "+outside"  # as data_pipelines.outside calls it
+OUTSIDE = "+outside"
+"""What follows the name of a source to which examples from elsewhere are added."""
 
 # Hexadecimal digits of a task file's sha256 that a workload's definition states.
 _TASK_DIGEST = 16
@@ -140,10 +142,10 @@ def _on_base(path: Path, value: Mapping[str, Any]) -> dict[str, Any]:
     base = definition("workload", str(value["base"]))
     source, data = base["data"]["source"], value.get("data")
     if set(value) - {"name", "summary", "base", "data"} or not isinstance(data, Mapping) or set(data) != {"source", "options"}:
-        expected = f"base, data: {{source: {source}{_OUTSIDE}, options: {{path: FILE.npz}}}} and, if wanted, summary"
+        expected = f"base, data: {{source: {source}{OUTSIDE}, options: {{path: FILE.npz}}}} and, if wanted, summary"
         raise ConfigError(f"{path}: a workload on a base holds {expected}; given {', '.join(value)}")
-    if data["source"] != source + _OUTSIDE:
-        raise ConfigError(f"{path}: data.source: expected {source}{_OUTSIDE}, given {data['source']!r}")
+    if data["source"] != source + OUTSIDE:
+        raise ConfigError(f"{path}: data.source: expected {source}{OUTSIDE}, given {data['source']!r}")
     return merged({**base, "summary": f"{base['summary']}, with training examples from elsewhere"}, value)
 
 

@@ -63,7 +63,6 @@ def read_logs(frozen: Path) -> str:
         raise ConfigError(f"{logs}: cannot be read as the logs of a target setting: {problem}") from None
 
 
-def logged_trials(logs: str, purpose: Purpose) -> tuple[LoggedTrial, ...]:
-    """The trials of one purpose in their order; the first line of the logs is a heading."""
-    trials = (build(LoggedTrial, json.loads(line), "logs") for line in logs.splitlines()[1:])
-    return tuple(trial for trial in trials if trial.purpose is purpose)
+def logged_trials(logs: str) -> tuple[LoggedTrial, ...]:
+    """The trials in their order; the first line of the logs is a heading."""
+    return tuple(build(LoggedTrial, json.loads(line), "logs") for line in logs.splitlines()[1:])

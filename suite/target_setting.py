@@ -108,7 +108,8 @@ def derive(logs: str) -> dict[str, Any]:
     Raises ``ConfigError`` when the reference is not what the tuning trials choose, or :func:`.targets.derive_targets` cannot go on.
     """
     heading = build(Heading, json.loads(logs.split("\n", 1)[0]), "logs")
-    tuning, reference = (logged_trials(logs, purpose) for purpose in Purpose)
+    trials = logged_trials(logs)
+    tuning, reference = ([t for t in trials if t.purpose is purpose] for purpose in Purpose)
     best = tuning[_best([(t.status, t.points()) for t in tuning], heading.metric)]
     settings = {(t.algorithm, json.dumps(t.hyperparameters, sort_keys=True)) for t in reference}
     if settings != {(best.algorithm, json.dumps(best.hyperparameters, sort_keys=True))}:
@@ -141,11 +142,12 @@ def freeze(workload: str, logs: str) -> Path:
 
 def logged_curves(workload: str) -> tuple[list[Curve], dict[str, list[Curve]]]:
     """The curves that frozen targets derive from: of the reference, and of the tuning trials by algorithm."""
-    logs = read_logs(targets_path(workload))
+    trials = logged_trials(read_logs(targets_path(workload)))
     tuning: dict[str, list[Curve]] = {}
-    for trial in logged_trials(logs, Purpose.TUNING):
-        tuning.setdefault(trial.algorithm, []).append(trial.points())
-    return [trial.points() for trial in logged_trials(logs, Purpose.REFERENCE)], tuning
+    for trial in trials:
+        if trial.purpose is Purpose.TUNING:
+            tuning.setdefault(trial.algorithm, []).append(trial.points())
+    return [trial.points() for trial in trials if trial.purpose is Purpose.REFERENCE], tuning
 
 
 def rederive(workload: str) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 from ...suite.errors import unknown_name
+from ...suite.registry import OUTSIDE
 from ..dataset import Source
-from ..outside import SUFFIX, with_outside
+from ..outside import with_outside
 
 __all__ = ["get_source", "list_sources"]
 
@@ -61,8 +62,8 @@ def list_sources() -> tuple[str, ...]:
 
 def get_source(name: str) -> Source:
     """The source of this name, ``NAME+outside`` with examples from elsewhere (:mod:`~..outside`); ``UnknownName`` otherwise."""
-    if name.endswith(SUFFIX):
-        return with_outside(get_source(name.removesuffix(SUFFIX)))
+    if name.endswith(OUTSIDE):
+        return with_outside(get_source(name.removesuffix(OUTSIDE)))
     if name not in _NAMES:
         raise unknown_name("data source", name, _NAMES)
     source = import_module(f".{name}", __package__).SOURCE
