@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import shutil
 import stat
@@ -19,6 +20,8 @@ MOST_BYTES = 64 * 2**20
 """Of all files of a pack together, unpacked."""
 MOST_FILES = 20_000
 _PLACE = re.compile(rb"(?<![\w.:/-])(?:/(?:home|root|Users|tmp|mnt|srv|opt|private)/\w|[A-Za-z]:\\\\Users)")
+_COMPRESSION = zipfile.ZIP_LZMA
+"""Sorted ids of a selection take a third of what deflate leaves of them, and they are most of a pack."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -45,9 +48,9 @@ def pack(folders: Sequence[Path], target: Path) -> int:
     size = sum(map(len, files.values()))
     if size > MOST_BYTES or len(files) > MOST_FILES:
         raise UserError(f"{len(files)} files of {size} bytes are too many for one pack (at most {MOST_FILES} of {MOST_BYTES}); pack fewer")
-    with atomic_path(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_path(target) as part, zipfile.ZipFile(part, "w") as archive:
         for name, content in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, _COMPRESSION)
     return len({name.partition("/")[0] for name in files})
 
 
@@ -73,7 +76,7 @@ def unpack(source: Path, folder: Path) -> list[Path]:
             except OSError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as problem:
+    except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, NotImplementedError, RuntimeError) as problem:
         raise RecordError(f"{source.name}: cannot be read as a pack: {problem}") from None
     return sorted(path.parent for path in folder.glob("*/record.json"))
 
