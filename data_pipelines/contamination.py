@@ -116,8 +116,7 @@ def _is_text(rows: np.ndarray) -> bool:
 
 def _exact(own: Pool, its: Pool) -> tuple[np.ndarray, np.ndarray]:
     """Positions of all pairs whose inputs are equal."""
-    heads = np.stack([exact_copies(np.concatenate([own.field(name), its.field(name)])) for name in own.inputs], axis=1)
-    group = np.unique(heads, axis=0, return_inverse=True)[1].reshape(-1)
+    group = exact_copies(*(np.concatenate([own.field(name), its.field(name)]) for name in own.inputs))
     mine, theirs = group[: len(own)], group[len(own) :]
     order = np.argsort(theirs, kind="stable")
     low, high = (np.searchsorted(theirs[order], mine, side=side) for side in ("left", "right"))

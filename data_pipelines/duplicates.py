@@ -137,18 +137,15 @@ def survivors(count: int, pairs: Pairs, rank: np.ndarray, rule: Rule | str) -> t
     return kept, by
 
 
-def exact_copies(rows: np.ndarray) -> np.ndarray:
-    """For every row the position of the first row with the same bytes (its own if there is none earlier): int64 ``[n]``.
+def exact_copies(*columns: np.ndarray) -> np.ndarray:
+    """For every row the position of the first row with the same bytes in all columns (its own if there is none earlier): int64 ``[n]``.
 
-    sha256 of shape, dtype and bytes; one pass, no comparisons.
+    ``columns``: arrays of n rows each. sha256 of the bytes; one pass, no comparisons.
     """
     first: dict[bytes, int] = {}
-    head = f"{rows.shape[1:]}{rows.dtype.str}".encode()
-    return np.fromiter(
-        (first.setdefault(hashlib.sha256(head + np.ascontiguousarray(row).tobytes()).digest(), i) for i, row in enumerate(rows)),
-        dtype=np.int64,
-        count=len(rows),
-    )
+    rows = (b"".join(np.ascontiguousarray(part).tobytes() for part in parts) for parts in zip(*columns, strict=True))
+    heads = (first.setdefault(hashlib.sha256(row).digest(), i) for i, row in enumerate(rows))
+    return np.fromiter(heads, dtype=np.int64, count=len(columns[0]))
 
 
 def _blocks(vectors: np.ndarray, groups: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -191,6 +191,7 @@ def test_exact_copies_point_to_the_first_of_their_bytes():
     rows = np.array([[1, 2], [3, 4], [1, 2], [3, 4], [5, 6]], dtype=np.uint8)
     assert exact_copies(rows).tolist() == [0, 1, 0, 1, 4]
     assert exact_copies(np.zeros((3, 2, 2), np.float32)).tolist() == [0, 0, 0]
+    assert exact_copies(rows, np.array([0, 0, 1, 0, 0])).tolist() == [0, 1, 2, 1, 4]  # equal in all columns, not in one
 
 
 def test_pairs_come_sorted_and_once():

@@ -36,10 +36,9 @@ class ExactDedup(CurationMethod):
     def select(self, pool: Pool, keep_fraction: float, context: Context) -> Selection:
         """Hash, then draw."""
         with context.span("dedup"):
-            heads = np.stack([exact_copies(pool.field(name)) for name in pool.inputs])
-            _, first, member = np.unique(heads, axis=1, return_index=True, return_inverse=True)
-            stays = first[member] == np.arange(len(pool))
-            kept = _draw(pool, stays, np.where(stays, -1, first[member]), keep_fraction, context)
+            first = exact_copies(*(pool.field(name) for name in pool.inputs))
+            stays = first == np.arange(len(pool))
+            kept = _draw(pool, stays, np.where(stays, -1, first), keep_fraction, context)
         return Selection(pool.ids[kept], keep_fraction, pool.digest, {"method": "exact_dedup", "copies": int((~stays).sum())})
 
 
