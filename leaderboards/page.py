@@ -51,13 +51,13 @@ def page(board: Board, curves: Mapping[str, Curve], title: str) -> str:
 
 def render(template: str, **values: Any) -> str:
     """A template of ``site/`` with what every page has: style, script and the formats of numbers."""
-    shared = {"style": _asset("style.css"), "script": _asset("board.js"), "formats": formats, "colours": COLOURS, "minimum_n": MINIMUM_N}
+    shared = {"style": _asset("style.css"), "script": _asset("board.js"), "formats": formats, "minimum_n": MINIMUM_N}
     return _environment().get_template(template).render(**shared, **values)
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader(__package__ or "", "site"),
         autoescape=select_autoescape(("j2",), default=True),
         undefined=StrictUndefined,
@@ -65,6 +65,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["hue"] = hue
+    return environment
+
+
+def hue(position: int) -> str:
+    """The classes of the row and lines at a position: ten colours, ten more with dashes and rings, the rest grey until pointed at."""
+    if position >= 2 * COLOURS:
+        return "rest"
+    return f"c{position % COLOURS}" + " d" * (position >= COLOURS)
 
 
 def _asset(name: str) -> Markup:

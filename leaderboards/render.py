@@ -110,7 +110,7 @@ def subtitle(section: Section) -> str:
 def standing(section: Section) -> str:
     """Whether the order of the rows is a claim."""
     if not section.workload.ranked:
-        return "a development workload: never ranked"
+        return "never ranked: a development workload or a budget of its own"
     return "frozen" if section.ranked else "provisional: shown, not ranked"
 
 

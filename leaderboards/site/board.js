@@ -68,16 +68,17 @@ function focusOn(section, figure, series) {
 function readable(plot) {
   const data = JSON.parse(plot.querySelector("script").textContent);
   const [area, cursor, tip] = [".area", ".cursor", ".tip"].map((name) => plot.querySelector(name));
-  const colours = 10;
+  const most = 12; // as many values as the tip has room for
   area.addEventListener("pointermove", (event) => {
     const box = area.getBoundingClientRect();
     const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
     const index = Math.round(share * (data.grid.length - 1));
     const shown = data.series
-      .map((values, i) => ({ value: values[index], label: data.labels[i], colour: data.colours[i] }))
-      .filter((s) => s.value !== null && !plot.querySelector(`.series[data-series="${s.colour}"]`).hasAttribute("hidden"))
-      .sort((a, b) => (data.up ? b.value - a.value : a.value - b.value));
-    tip.replaceChildren(line("b", `${data.grid[index].toLocaleString("en")} ${data.title}`), ...shown.map((s) => reading(s, colours)));
+      .map((values, i) => ({ value: values[index], label: data.labels[i], line: plot.querySelector(`.series[data-series="${data.colours[i]}"]`) }))
+      .filter((s) => s.value !== null && !s.line.hasAttribute("hidden"))
+      .sort((a, b) => (data.up ? b.value - a.value : a.value - b.value))
+      .slice(0, most);
+    tip.replaceChildren(line("b", `${data.grid[index].toLocaleString("en")} ${data.title}`), ...shown.map(reading));
     cursor.style.left = `${(100 * index) / (data.grid.length - 1)}%`;
     tip.style.left = share < 0.5 ? `${100 * share + 2}%` : "auto";
     tip.style.right = share < 0.5 ? "auto" : `${100 * (1 - share) + 2}%`;
@@ -87,11 +88,12 @@ function readable(plot) {
   area.addEventListener("pointerleave", () => { cursor.hidden = tip.hidden = true; });
 }
 
-function reading(series, colours) {
+function reading(series) {
   const row = document.createElement("span");
   const name = document.createElement("span");
   const chip = document.createElement("i");
-  chip.className = `chip c${series.colour % colours}`;
+  chip.className = "chip";
+  name.className = [...series.line.classList].filter((one) => one !== "series" && one !== "lit").join(" ");
   name.append(chip, series.label);
   name.style.display = "inline";
   row.append(name, line("em", String(series.value)));
