@@ -170,7 +170,7 @@ def test_a_bad_entry_is_caught_by_its_rule_at_its_line(entry, rule):
     old, new, begins = BAD[rule]
     assert GOOD.count(old) == 1
     code = GOOD.replace(old, new)
-    report = check_entry(entry(code), Limits(seconds=20.0 if rule == "time_limit" else 60.0, memory_bytes=2**31))
+    report = check_entry(entry(code), Limits(seconds=30.0 if rule == "time_limit" else 60.0, memory_bytes=2**31))
     assert {violation.rule for violation in report.violations} == {rule}, [str(v) for v in report.violations]
     (violation,) = report.violations
     assert violation.file == "algorithm.py" and code.splitlines()[violation.line - 1].strip().startswith(begins), violation
