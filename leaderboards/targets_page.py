@@ -31,7 +31,8 @@ class Targets:
 
 def targets_page(targets: Sequence[Targets], title: str) -> str:
     """The page as HTML, nothing fetched; the same targets give the same bytes."""
-    return render("targets.html.j2", title=title, views=[_view(one) for one in targets])
+    views = [_view(one) for one in targets]
+    return render("targets.html.j2", title=title, views=views, one_pass=sum(view["whole"] for view in views))
 
 
 def _view(of: Targets) -> dict[str, Any]:
@@ -44,4 +45,9 @@ def _view(of: Targets) -> dict[str, Any]:
         (reference | tuning, of.reference.examples_to_target, Lens.EXAMPLES),
     )
     plots = [trials_plot(rows, {label: hit}, of.metric, of.ladder, lens) for rows, hit, lens in drawn]
-    return {"of": of, "plots": [plot for plot in plots if plot is not None], "seconds": (median(seconds), seconds[0], seconds[-1])}
+    return {
+        "of": of,
+        "plots": [plot for plot in plots if plot is not None],
+        "seconds": (median(seconds), seconds[0], seconds[-1]),
+        "whole": median([curve[-1].charged_seconds for curve in of.reference_curves]),
+    }
