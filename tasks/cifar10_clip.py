@@ -1,6 +1,6 @@
 """cifar10_clip: CIFAR-10 pictures and the search terms that found them, brought together by two towers (stands for DataComp CLIP).
 
-Data    CIFAR-10, 45,000 train, 5,000 validation, 10,000 test; the text is the search term in the official file name (389 terms, from
+Data    CIFAR-10, 47,500 train, 2,500 validation, 10,000 test; the text is the search term in the official file name (389 terms, from
         "cat" to "felis_catus"). The class label is never trained on.
 Model   A small convolutional tower for pictures, a bag of words for terms, InfoNCE. Zero-shot: the right one of the ten class names.
         Recall@1: the right one of all terms.
