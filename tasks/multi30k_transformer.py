@@ -4,7 +4,7 @@ Data    Multi30k: 28,371 train, 1,014 validation, 1,000 test pairs, in 2,048 byt
 Model   Pre-norm encoder and decoder with learned positions; one table embeds both languages and, transposed, predicts the next token.
         Loss: label-smoothed cross-entropy per token. BLEU of greedy translations of test: sacrebleu, cased, its own tokens ("13a").
 Cost    734,592 parameters; 113 MFLOP and 160 bytes an example.
-Expect  token loss about 2.75 nats on validation after one pass, fifty seconds on two CPU cores.
+Expect  token loss about 3.07 nats on validation and BLEU 17 on test after 0.7 passes, half a minute on two CPU cores.
 From    Vaswani et al., Attention Is All You Need (arXiv 1706.03762); Elliott et al., Multi30K (arXiv 1605.00459).
 """
 
