@@ -5,7 +5,7 @@ Data    BSD400: 360 pictures cut into 5,760 patches of 44x44 to train on, 40 who
 Model   2x2 blocks of pixels become channels, ``depth`` 3x3 convolutions with ReLU predict the noise, which is subtracted.
         For ``upscale`` 2 the input is the picture at half the size, and the output is added to its bicubic enlargement.
 Cost    189,636 parameters; 546 MFLOP and 1,952 bytes an example.
-Expect  28.2 dB on validation, 29.3 dB on Set12 after eight passes, three quarters of a minute on two CPU cores.
+Expect  28.1 dB on validation, 29.1 dB on Set12 after four passes, half a minute on two CPU cores.
 From    Zhang et al., Beyond a Gaussian Denoiser (arXiv 1608.03981): residual learning, 30.44 dB on Set12; folding: Zhang et al., FFDNet
         (arXiv 1710.04026); enlarging in the last layer: Shi et al., ESPCN (arXiv 1609.05158).
 """
