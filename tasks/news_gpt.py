@@ -5,7 +5,7 @@ Data    20 Newsgroups by date: windows of 65 tokens of 11,214 posts, 2,048 byte 
 Model   Pre-norm transformer decoder with learned positions; the table that embeds tokens also predicts them. The quality is the
         perplexity per token; a token is 2.6 bytes in the mean.
 Cost    1,062,144 parameters; 428 MFLOP and 256 bytes an example.
-Expect  perplexity about 150 on validation after 20,000 windows, fifty seconds on two CPU cores.
+Expect  perplexity about 220 on validation after 10,000 windows, half a minute on two CPU cores.
 From    Radford et al., Language Models are Unsupervised Multitask Learners (2019); tied tables: Press and Wolf (arXiv 1608.05859).
 """
 
