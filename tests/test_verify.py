@@ -214,16 +214,18 @@ def test_links_oversize_and_broken_packs_are_refused(tmp_path, monkeypatch):
         unpack(tmp_path / "large.zip", tmp_path / "out")
 
 
-@pytest.mark.parametrize("part", range(1, 12))
-def test_a_pack_damaged_anywhere_is_refused_as_one(ran, tmp_path, part):
+def test_a_pack_damaged_in_any_member_is_refused_as_one(ran, tmp_path):
     pack(ran[:2], tmp_path / "whole.zip")
-    content = bytearray((tmp_path / "whole.zip").read_bytes())
-    at = len(content) * part // 24  # the first half holds the members' content
-    content[at : at + 8] = bytes(value ^ 255 for value in content[at : at + 8])
-    (tmp_path / "damaged.zip").write_bytes(content)
-    with pytest.raises(RecordError, match=r"damaged\.zip: "):
-        unpack(tmp_path / "damaged.zip", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    whole = (tmp_path / "whole.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "whole.zip") as archive:
+        ends = [*(item.header_offset for item in archive.infolist()[1:]), archive.start_dir]
+    for end in ends:
+        at = end - 40  # within the content of the member that ends here
+        damaged = whole[:at] + bytes(value ^ 255 for value in whole[at : at + 8]) + whole[at + 8 :]
+        (tmp_path / "damaged.zip").write_bytes(damaged)
+        with pytest.raises(RecordError, match=r"damaged\.zip: "):
+            unpack(tmp_path / "damaged.zip", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
 
 def test_places_and_links_of_this_machine_are_not_packed(ran, tmp_path):
