@@ -103,11 +103,26 @@ def characters(arguments, home):
 
 
 def pictures(arguments, home):
+    from timetrial.tasks.cifar10_cnn import whitening_filters
+
+    inputs, rate = prepared("cifar10_cnn", arguments, home)
+    train, validation = (
+        (
+            torch.from_numpy(part.split.fields["image"].values[part.ids]).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(part.split.fields["label"].values[part.ids]),
+        )
+        for part in (inputs.pool, inputs.validation)
+    )
+    facts = inputs.dataset.facts
+    filters = whitening_filters(facts["patch_covariance"])
     print("### CIFAR-10 at equal seconds\n\n| seconds | airbench's recipe, bare | `cifar10_cnn` | ours - theirs |\n|---|---|---|---|")
     for minutes in arguments.minutes:
-        theirs, ours = side_by_side(arguments, home, 60 * minutes)
+        seconds, theirs, ours = 60 * minutes, [], []
+        for seed in range(arguments.repeats):
+            theirs.append(airbench(train, validation, facts, filters, seed, seconds)[0])
+            ours.append(stretched("cifar10_cnn", arguments, home, inputs, rate, seed, seconds)[0])
         apart = [b - a for a, b in zip(theirs, ours, strict=True)]
-        print(f"| {60 * minutes:.0f} | {told(theirs, '.3f')} | {told(ours, '.3f')} | {told(apart, '+.3f')} |", flush=True)
+        print(f"| {seconds:.0f} | {told(theirs, '.3f')} | {told(ours, '.3f')} | {told(apart, '+.3f')} |", flush=True)
     print()
 
 
@@ -122,28 +137,8 @@ def minute(arguments, home):
     print()
 
 
-def side_by_side(arguments, home, seconds):
-    """Validation accuracies of airbench's recipe and of ours, seed by seed, both given the same seconds."""
-    from timetrial.tasks.cifar10_cnn import whitening_filters
-
-    inputs, rate = prepared("cifar10_cnn", arguments, home)
-    train, validation = (
-        (
-            torch.from_numpy(part.split.fields["image"].values[part.ids]).permute(0, 3, 1, 2).contiguous(),
-            torch.from_numpy(part.split.fields["label"].values[part.ids]),
-        )
-        for part in (inputs.pool, inputs.validation)
-    )
-    facts, theirs, ours = inputs.dataset.facts, [], []
-    filters = whitening_filters(facts["patch_covariance"])
-    for seed in range(arguments.repeats):
-        theirs.append(airbench(train, validation, facts, filters, seed, seconds)[0])
-        ours.append(stretched("cifar10_cnn", arguments, home, inputs, rate, seed, seconds)[0])
-    return theirs, ours
-
-
 def prepared(name, arguments, home):
-    """Inputs of a workload, examples a second of training (the second half of a short trial)."""
+    """Inputs of a workload, and its examples a second of training: the second half of a short trial, evaluations excluded."""
     plan = plan_of(name, arguments.algorithm, 0, 2)
     inputs = open_inputs(plan.workload, home_folder())
     plan = plan_of(name, arguments.algorithm, 0, 2, examples=plan.workload.budget.examples // 2, charged_seconds=3600.0)
