@@ -96,6 +96,13 @@ class Section:
         return self.workload.ranked and self.workload.ladder.status is TargetStatus.FROZEN
 
     @property
+    def standing(self) -> str:
+        """Whether the order of the rows is a claim, and why not where it is none."""
+        if not self.workload.ranked:
+            return "never ranked: a development workload or a budget of its own"
+        return "frozen targets" if self.ranked else "provisional targets: shown, not ranked"
+
+    @property
     def n(self) -> int:
         """Trials counted."""
         return sum(row.n for row in self.rows)

@@ -9,7 +9,7 @@ from ..suite.errors import UserError
 from ..suite.workload import Lens
 from . import formats
 from .boards import Board, Row, Section
-from .render import standing, subtitle
+from .render import subtitle
 
 __all__ = ["latex", "section_svg", "with_region"]
 
@@ -31,7 +31,7 @@ def section_svg(section: Section) -> str:
     ends = [v for row in rows for v in _ends(row) if v is not None]
     scale = 380 / max(ends, default=1.0)
     height = 64 + 26 * len(rows) + (22 if missed else 0)
-    under = f"{section.place}, {standing(section)}; median and 95 % interval over seeds"
+    under = f"{section.place}, {section.standing}; median and 95 % interval over seeds"
     title = f"{section.workload.identity}: charged seconds to {formats.target(section.workload)}"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="system-ui, sans-serif" font-size="13">',

@@ -104,14 +104,7 @@ def subtitle(section: Section) -> str:
     """What the numbers of a section hold for: tier, hardware class, target and how it stands."""
     w = section.workload
     origin = () if section.origin == "native" else (f"from {section.origin}",)
-    return " · ".join((*origin, f"tier {w.tier}", section.place, f"target {formats.target(w)} (validation), {standing(section)}"))
-
-
-def standing(section: Section) -> str:
-    """Whether the order of the rows is a claim."""
-    if not section.workload.ranked:
-        return "never ranked: a development workload or a budget of its own"
-    return "frozen" if section.ranked else "provisional: shown, not ranked"
+    return " · ".join((*origin, f"tier {w.tier}", section.place, f"target {formats.target(w)} (validation), {section.standing}"))
 
 
 def notes(section: Section) -> list[str]:

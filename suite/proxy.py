@@ -187,4 +187,3 @@ def _captured_features(model: nn.Module, wanted: bool) -> Iterator[list[Tensor]]
         yield captured
     finally:
         hook.remove()
-

@@ -53,6 +53,33 @@ def test_lawa_is_the_mean_of_the_latest_snapshots(count):
             torch.testing.assert_close(value, torch.stack([snapshot[name] for snapshot in snapshots]).mean(dim=0))
 
 
+@pytest.mark.parametrize("scene", ["dense", "pictures"])
+def test_lookahead_pulls_the_training_back_onto_its_slow_weights(scene):
+    """Between pulls it trains as its inner algorithm does; at a pull slow = a slow + (1 - a) fast with a = d^5 p^3, and both are one."""
+    found = rehearsal("airbench", scene, hyperparameters=TABLE | {"slow_decay": 0.9}, inner=BY_SGD).setup()
+    plain = sgd(scene, hyperparameters=TABLE).setup()
+    slow = {name: value for name, value in found.weights().items() if value.is_floating_point()}
+    for step in range(1, 21):
+        found.step(), plain.step()
+        if step % 5 == 0:
+            pull = 0.9**5 * (found.problem.progress() + 1 / 40) ** 3  # the progress that the step leads to
+            slow = {name: pull * value.double() + (1 - pull) * plain.weights()[name].double() for name, value in slow.items()}
+            for name, value in slow.items():
+                torch.testing.assert_close(found.weights()[name].double(), value, rtol=1e-5, atol=1e-6)
+            plain.model.load_state_dict(found.weights())
+        assert same(found, plain)
+        evaluated = found.algorithm.weights_for_evaluation(found.state)
+        for name, value in evaluated.items():
+            torch.testing.assert_close(value.double(), slow[name].double(), rtol=1e-5, atol=1e-6)
+
+
+def test_lookahead_refuses_a_decay_that_is_none():
+    with pytest.raises(ConfigError, match="slow_decay: expected a fraction from 0 to 1, given 1.5"):
+        rehearsal("airbench", hyperparameters=TABLE | {"slow_decay": 1.5}, inner=BY_SGD).setup()
+    with pytest.raises(ConfigError, match="every: expected at least 1 step, given 0"):
+        rehearsal("airbench", every=0).setup()
+
+
 # ---------------------------------------------------------------- input curricula
 
 

@@ -167,6 +167,16 @@ def test_names_coincide_where_their_files_say_so(left, right, rounding):
     assert same(learn(left[0], **left[1]), learn(right[0], **right[1]), **tolerance)
 
 
+def test_a_rate_factor_belongs_to_its_kind_of_parameter():
+    found = rehearsal("heavy_ball", "dense", rate_factors={"bias": 8.0}, schedule={"name": "constant"}).setup()
+    plain = rehearsal("heavy_ball", "dense", schedule={"name": "constant"}).setup()
+    start = {name: value.clone() for name, value in found.weights().items()}
+    found.step(), plain.step()
+    for name, value in found.weights().items():
+        moved, expected = value - start[name], plain.weights()[name] - start[name]
+        torch.testing.assert_close(moved, 8 * expected if name.endswith("bias") else expected, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("optimizer", ["heavy_ball", "adamw", "muon"])
 @pytest.mark.parametrize("shape", ["constant", "linear", "cosine", "trapezoidal", "one_cycle", "cyclic"])
 def test_every_schedule_drives_every_group_of_any_optimizer(optimizer, shape):

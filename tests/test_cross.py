@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from .smoke_cross import ALGORITHMS, IN_ONE_PROCESS, WORKLOADS, covering, smoke, unmet
+from .smoke_cross import ALGORITHMS, IN_ONE_PROCESS, WORKLOADS, committed, covering, smoke, unmet
 
 pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated"),  # torch_geometric's import
 ]
-COMMITTED = Path(__file__).parent / "benchmarks" / "CROSS.md"
 UNSTABLE = {("large_minibatch", "bsd_denoise")}  # its rate is scaled up for large batches, and this model's first steps are steep
-
-
-def committed():
-    """The cells of the committed table by algorithm and workload."""
-    rows = [line.strip("|\n ").split(" | ") for line in COMMITTED.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    (_, *workloads), *rows = rows
-    return {(algorithm, workload): cell for algorithm, *cells in rows for workload, cell in zip(workloads, cells, strict=True)}
 
 
 def test_the_covering_meets_every_algorithm_and_every_workload_three_times():

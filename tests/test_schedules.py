@@ -60,6 +60,11 @@ def test_trapezoidal_rises_holds_and_falls():
     assert [factor(t) for t in (0.9, 1.0)] == pytest.approx([0.75, 0.5])
 
 
+def test_a_straight_warmup_may_start_above_zero():
+    factor = schedule({"name": "linear", "warmup": 0.25, "start": 0.2, "final": 0.07})
+    assert [factor(t) for t in (0.0, 0.125, 0.25, 0.625, 1.0)] == pytest.approx([0.2, 0.6, 1.0, 0.535, 0.07])
+
+
 def test_trapezoidal_without_cooldown_is_constant_to_the_end():
     assert schedule({"name": "trapezoidal", "cooldown": 0.0})(1.0) == 1.0
 

@@ -37,6 +37,7 @@ class State:
 class OptimizerAlgorithm(TrainingAlgorithm):
     """``optimizer``: dotted path of the class. ``schedule``: options of :func:`.schedules.schedule`. ``no_decay``: parameter
     kinds whose weight decay is 0. ``by_kind``: further settings of the optimizer's parameter groups, by parameter kind.
+    ``rate_factors``: learning rates by parameter kind, as multiples of ``lr``.
     ``horizon_steps``: settings that count steps, each as a fraction of the steps that the budget holds. ``clip_norm``: global
     gradient norm is cut to this (None: never). ``compile``: the loss goes through ``torch.compile``, charged as ``setup``.
     ``contiguous``: weights lie row by row in memory, for optimizers that cannot read channels-last ones."""
@@ -48,6 +49,7 @@ class OptimizerAlgorithm(TrainingAlgorithm):
         schedule: Mapping[str, Any] | None = None,
         no_decay: Sequence[str] = (ParameterKind.NORM, ParameterKind.BIAS),
         by_kind: Mapping[str, Mapping[str, Any]] | None = None,
+        rate_factors: Mapping[str, float] | None = None,
         horizon_steps: Mapping[str, float] | None = None,
         clip_norm: float | None = None,
         compile: bool = False,
@@ -56,6 +58,7 @@ class OptimizerAlgorithm(TrainingAlgorithm):
         self.optimizer_path, self.factor = optimizer, learning_rate_schedule(schedule or {})
         self.no_decay = frozenset(ParameterKind(kind) for kind in no_decay)
         self.by_kind = {ParameterKind(kind): dict(settings) for kind, settings in (by_kind or {}).items()}
+        self.rate_factors = {ParameterKind(kind): factor for kind, factor in (rate_factors or {}).items()}
         self.horizon_steps = dict(horizon_steps or {})
         self.clip_norm, self.compile, self.contiguous = clip_norm, compile, contiguous
 
@@ -80,7 +83,8 @@ class OptimizerAlgorithm(TrainingAlgorithm):
             if not parameter.requires_grad:
                 continue
             kind = problem.kinds[name]
-            own = ({"weight_decay": 0.0} if kind in self.no_decay else {}) | self.by_kind.get(kind, {})
+            rate = {"lr": self.rate_factors[kind] * problem.hyperparameters["lr"]} if kind in self.rate_factors else {}
+            own = ({"weight_decay": 0.0} if kind in self.no_decay else {}) | rate | self.by_kind.get(kind, {})
             group = next((g for g in groups if own == {k: v for k, v in g.items() if k != "params"}), None)
             if group is None:
                 groups.append(group := {"params": [], **own})

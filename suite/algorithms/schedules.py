@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the fraction of the budget spent, so they compose with any optimizer.
 
 Each returns the factor that multiplies the learning rate, 0 to 1. ``warmup`` is the fraction of the budget in which the
-factor rises, on a straight line from 0 unless said otherwise; the named shape covers the rest.
+factor rises, on a straight line from ``start`` unless said otherwise; the named shape covers the rest.
 
 constant                  1
 linear                    1 -> final on a straight line
@@ -34,6 +34,7 @@ class Shape:
     __pydantic_config__: ClassVar = STRICT
     name: str = "constant"
     warmup: float = 0.0
+    start: float = 0.0
     cooldown: float = 0.2
     final: float = 0.0
     cycles: int = 1
@@ -48,7 +49,7 @@ def _half_cosine(start: float, end: float, t: float) -> float:
 
 
 def _linear_warmup(progress: float, shape: Shape) -> float:
-    return progress / shape.warmup
+    return shape.start + (1 - shape.start) * progress / shape.warmup
 
 
 def _one_cycle_warmup(progress: float, shape: Shape) -> float:
@@ -100,7 +101,7 @@ def schedule(options: Mapping[str, Any], where: str = "schedule") -> Schedule:
     shape = build(Shape, options, where)
     if shape.name not in _SHAPES:
         raise unknown_name("schedule", shape.name, _SHAPES)
-    for name, fraction in (("warmup", shape.warmup), ("cooldown", shape.cooldown), ("final", shape.final)):
+    for name, fraction in (("warmup", shape.warmup), ("start", shape.start), ("cooldown", shape.cooldown), ("final", shape.final)):
         if not 0 <= fraction <= 1:
             raise ConfigError(f"{where}: {name}: expected a fraction from 0 to 1, given {fraction}")
     if shape.name == "trapezoidal" and shape.warmup + shape.cooldown > 1:

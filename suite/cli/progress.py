@@ -150,4 +150,3 @@ def _sparkline(points: Sequence[CurvePoint], plan: Plan) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-

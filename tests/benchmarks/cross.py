@@ -1,6 +1,7 @@
 """Every algorithm of one process on every nano workload, three steps each: who runs where, as a table in ``CROSS.md`` beside this file.
 
-Run ``TIMETRIAL_MIRROR=... python tests/benchmarks/cross.py [--home FOLDER]``; it takes about half an hour on two cores.
+Run ``TIMETRIAL_MIRROR=... python tests/benchmarks/cross.py [ALGORITHM ...] [--home FOLDER]``; all of it takes about half an hour on two
+cores. With algorithms named, the other rows stay as they are committed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMITTED = Path(__file__).with_name("CROSS.md")
 
 
 def render(cells, algorithms, workloads):
@@ -37,15 +37,17 @@ def render(cells, algorithms, workloads):
 def main():
     sys.path.insert(0, str(ROOT))
     warnings.filterwarnings("ignore")
-    from tests.smoke_cross import IN_ONE_PROCESS, WORKLOADS, smoke
+    from tests.smoke_cross import COMMITTED, IN_ONE_PROCESS, WORKLOADS, committed, smoke
     from timetrial.data_pipelines.threads import prepare_environment
 
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("algorithms", nargs="*", help="whose rows to run; all by default")
     parser.add_argument("--home", type=Path, default=ROOT / "build" / "cross", help="where data are prepared; build/cross by default")
-    home = parser.parse_args().home
+    arguments = parser.parse_args()
+    home, chosen = arguments.home, arguments.algorithms or IN_ONE_PROCESS
     prepare_environment(home)
-    cells = {}
-    for algorithm in IN_ONE_PROCESS:
+    cells = committed() if arguments.algorithms else {}
+    for algorithm in chosen:
         for workload in WORKLOADS:
             with tempfile.TemporaryDirectory() as records:
                 cells[algorithm, workload] = smoke(algorithm, workload, home, Path(records))

@@ -1,6 +1,7 @@
 """Run every benchmark and write ``tests/benchmarks/REPORT.md``, with the machine that it ran on.
 
-``python tests/benchmarks/report.py [PART ...]``: parts are the files beside this one; others keep their section of the old report.
+``python tests/benchmarks/report.py [PART ...]``: parts are the files beside this one and those of ``peers.py``, which take too long to run
+unless they are named; others keep their section of the old report.
 Run it alone on the machine: a section says what load it saw.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 REPORT = HERE / "REPORT.md"
 PARTS = ("overhead", "startup", "loaders", "scoring", "site", "curation")
-BY_HAND = ("peers",)  # too long to run with the others: only when named
+PEERS = {"characters": [], "pictures": ["--repeats", "2"], "growth": ["--repeats", "2"], "minute": []}
 
 
 def head():
@@ -41,7 +42,8 @@ def old_sections():
 
 def run(part):
     load = os.getloadavg()[0]
-    done = subprocess.run([sys.executable, str(HERE / f"{part}.py")], stdout=subprocess.PIPE, text=True, check=True)
+    command = ["peers.py", part, *PEERS[part]] if part in PEERS else [f"{part}.py"]
+    done = subprocess.run([sys.executable, *command], cwd=HERE, stdout=subprocess.PIPE, text=True, check=True)
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"{done.stdout.strip()}\n\n*{when}, load average before the run {load:.2f}.*"
 
@@ -51,7 +53,7 @@ def main():
     sections = old_sections()
     for part in parts:
         sections[part] = run(part)
-        body = "\n\n".join(f"<!-- {name} -->\n{sections[name]}\n<!-- end {name} -->" for name in (*PARTS, *BY_HAND) if name in sections)
+        body = "\n\n".join(f"<!-- {name} -->\n{sections[name]}\n<!-- end {name} -->" for name in (*PARTS, *PEERS) if name in sections)
         REPORT.write_text(f"{head()}\n\n{body}\n", encoding="utf-8")
         print(f"{part}: written to {REPORT.name}", file=sys.stderr)
 
