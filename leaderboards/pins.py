@@ -18,7 +18,7 @@ from ..suite.schema import STRICT, build, plain
 from .boards import Board
 from .cells import Pin
 
-__all__ = ["FILE_NAME", "Pins", "next_pins", "read_pins", "write_pins"]
+__all__ = ["FILE_NAME", "Pins", "extended_pins", "next_pins", "read_pins", "write_pins"]
 
 FILE_NAME = "pins.yaml"
 
@@ -74,3 +74,11 @@ def next_pins(board: Board, reference: str, before: Pins | None) -> Pins:
     if not found:
         raise RecordError(f"nothing to pin: {reference!r} has no counted trial on a workload with frozen targets")
     return Pins(1 if before is None else before.version + 1, reference, found)
+
+
+def extended_pins(board: Board, before: Pins) -> Pins:
+    """The next version where the reference ran on frozen workloads that ``before`` does not pin, else ``before``; what it pins stays."""
+    now = next_pins(board, before.reference, before)
+    found = {hardware: {**own, **before.record_ids.get(hardware, {})} for hardware, own in now.record_ids.items()}
+    merged = {**before.record_ids, **found}
+    return before if merged == before.record_ids else Pins(now.version, before.reference, merged)

@@ -45,9 +45,7 @@ def sensitivity(section: Section, entry: str, records: Iterable[Record]) -> tupl
     found = {
         record.record_id: record
         for record in records
-        if record.entry.name == entry
-        and (record.study or "").endswith(TUNING_SUFFIX)
-        and section_key(record) == section_key(section)
+        if record.entry.name == entry and (record.study or "").endswith(TUNING_SUFFIX) and section_key(record) == section_key(section)
     }
     stopped = sum(record.stopped is not None for record in found.values())
     trials = [found[i] for i in sorted(found) if found[i].result.final_quality is not None]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from timetrial.leaderboards.boards import board
-from timetrial.leaderboards.pins import FILE_NAME, Pins, next_pins, read_pins, write_pins
+from timetrial.leaderboards.pins import FILE_NAME, Pins, extended_pins, next_pins, read_pins, write_pins
 from timetrial.leaderboards.tracks import State, front_boards
 from timetrial.suite.cli import main
 from timetrial.suite.errors import RecordError
@@ -48,6 +48,17 @@ def test_new_reference_trials_and_new_entries_move_no_score_of_a_pinned_version(
     assert factors(more, None)[0]["lion"] != before["lion"]
     following = pinned(more, pins)
     assert following.version == 2 and factors(more, following)[0]["lion"] == factors(more, None)[0]["lion"]
+
+
+def test_a_workload_that_the_reference_ran_on_later_makes_the_next_version_and_moves_no_pin():
+    first = [pair for pair in BASE if pair[0].workload == WORKLOADS[0]]
+    pins = pinned(first)
+    again = board([record for record, _ in first + [p for p in entered("reference", 26, 2, first=5) if p[0].workload == WORKLOADS[0]]])
+    assert extended_pins(again, pins) == pins, "more trials on a pinned workload"
+    following = extended_pins(board([record for record, _ in BASE]), pins)
+    assert following.version == 2 and set(following.record_ids["cpu2"]) == {of.identity for of in WORKLOADS}
+    identity = WORKLOADS[0].identity
+    assert following.record_ids["cpu2"][identity] == pins.record_ids["cpu2"][identity]
 
 
 def test_pins_survive_their_file(tmp_path):

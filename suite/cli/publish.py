@@ -63,14 +63,13 @@ def _pack(folders: Sequence[Path], target: Path) -> None:
 
 
 def _pin(found: Gathered, out: Path, reference: str | None) -> None:
-    """The first version of the pins, as soon as the reference ran on a workload with frozen targets."""
-    from ...leaderboards.pins import FILE_NAME, next_pins, write_pins
+    """The first version of the pins, as soon as the reference ran on a workload with frozen targets; the next one when it ran on more."""
+    from ...leaderboards.pins import FILE_NAME, extended_pins, next_pins, write_pins
     from ..files import write_text
 
-    if found.pins is not None:
-        return
+    board = found.board()
     try:
-        found.pins = next_pins(found.board(), reference_of(found, reference), None)
+        found.pins = next_pins(board, reference_of(found, reference), None) if found.pins is None else extended_pins(board, found.pins)
     except RecordError:
         return  # nothing to pin yet
     write_text(out / FILE_NAME, write_pins(found.pins))
