@@ -10,8 +10,8 @@
 Shakespeare   nanoGPT's CPU setting (:mod:`_bare`) and ``shakespeare_gpt``: seconds of training to 1.88 nats (2.712 bits) a character on the
               same windows of the validation text, read off the curves by straight lines between evaluations.
 Pictures      ``cifar10_cnn`` by its reference and by the algorithm ``airbench``, schedules stretched over about so many seconds at the
-              median pace of the trials before; then airbench's recipe (:mod:`_bare`) for the mean of the seconds that these took, its schedule
-              stretched over them. Accuracy on the same 5,000 validation pictures, no test-time augmentation.
+              median pace of the trials before; then airbench's recipe (:mod:`_bare`) for the mean of the seconds that these took, its
+              schedule stretched over them. Accuracy on the same 5,000 validation pictures, no test-time augmentation.
 Growth        the models of two papers, CCT-2/3x2 and GIN with a virtual node, too long to train to the end here: whether the test quality
               rises towards what they publish when our budget and its schedule are four times as long.
 
