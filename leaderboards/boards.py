@@ -16,7 +16,7 @@ from ..suite.workload import Lens, ResultRule, TargetStatus, Tier
 from .states import Standing, Verdict, state_of
 from .statistics import Estimate, median, proportion
 
-__all__ = ["BOARD_SCHEMA_VERSION", "Board", "Rejected", "Row", "Section", "board", "read_folders", "section_key"]
+__all__ = ["BOARD_SCHEMA_VERSION", "PROVISIONAL", "Board", "Rejected", "Row", "Section", "board", "read_folders", "section_key"]
 
 BOARD_SCHEMA_VERSION = 1
 LENSES = (Lens.CHARGED_SECONDS, Lens.EXAMPLES, Lens.FLOPS)
@@ -70,6 +70,10 @@ class Row:
     stopped: int = 0
 
 
+PROVISIONAL = "provisional targets: shown, not ranked"
+"""What is said of an order that is no claim because of its targets."""
+
+
 @dataclass(frozen=True)
 class Section:
     """Rows that may be compared: one workload with one set of targets, one origin, one hardware class, one ruleset."""
@@ -100,7 +104,7 @@ class Section:
         """Whether the order of the rows is a claim, and why not where it is none."""
         if not self.workload.ranked:
             return "never ranked: a development workload or a budget of its own"
-        return "frozen targets" if self.ranked else "provisional targets: shown, not ranked"
+        return "frozen targets" if self.ranked else PROVISIONAL
 
     @property
     def n(self) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..suite.schema import plain
+from .boards import PROVISIONAL
 from .coverage import Coverage
 from .render import escape, markdown_row
 from .scores import Headline
@@ -28,7 +29,7 @@ def front_markdown(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], ma
     """
     lines: list[str] = []
     for front in fronts:
-        claim = "" if front.claim else " · provisional targets: shown, not ranked"
+        claim = "" if front.claim else f" · {PROVISIONAL}"
         about = f"tier {front.tier.value} · {front.place} · reference trials: {front.pin}{claim}"
         lines += [f"### {front.track.value.capitalize()}", "", about, ""]
         lines += [f"Speed-up factor over {escape(front.reference)}, geometric mean over {', '.join(map(escape, front.workloads))}.", ""]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..algorithm import Batch, Problem, StepReport, TrainingAlgorithm
 from ..errors import ConfigError
-from .inner import make_inner, own_hyperparameters
+from .inner import averageable, make_inner, own_hyperparameters
 
 __all__ = ["Averaged"]
 
@@ -46,8 +46,7 @@ class Averaged(TrainingAlgorithm):
     def setup(self, model: nn.Module, problem: Problem) -> State:
         """The inner algorithm's state; averages begin with the first step."""
         (window,), rest = own_hyperparameters(problem, ["window"])
-        live = {name: tensor for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_floating_point()}
-        return State(self.inner.setup(model, rest), live, [], max(1.0, window * problem.step_count))
+        return State(self.inner.setup(model, rest), averageable(model), [], max(1.0, window * problem.step_count))
 
     def step(self, state: State, batch: Batch) -> StepReport:
         """One step of the inner algorithm, then the average."""

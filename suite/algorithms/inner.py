@@ -16,7 +16,7 @@ from ..algorithm import Problem, TrainingAlgorithm
 from ..config import instantiate
 from ..errors import ConfigError
 
-__all__ = ["make_inner", "own_hyperparameters", "trainable"]
+__all__ = ["averageable", "make_inner", "own_hyperparameters", "trainable"]
 
 
 def make_inner(definition: Mapping[str, Any]) -> TrainingAlgorithm:
@@ -35,6 +35,11 @@ def own_hyperparameters(problem: Problem, names: Sequence[str]) -> tuple[list[An
         raise ConfigError(f"hyperparameter {missing[0]!r} is missing; given: {', '.join(problem.hyperparameters) or 'none'}")
     others = {name: value for name, value in problem.hyperparameters.items() if name not in names}
     return [problem.hyperparameters[name] for name in names], replace(problem, hyperparameters=others)
+
+
+def averageable(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and floating-point buffers by name: what averages of weights are made of, statistics of batch norm included."""
+    return {name: tensor for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_floating_point()}
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:

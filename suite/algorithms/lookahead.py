@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ..algorithm import Batch, Problem, StepReport, TrainingAlgorithm
 from ..errors import ConfigError
-from .inner import make_inner, own_hyperparameters
+from .inner import averageable, make_inner, own_hyperparameters
 
 __all__ = ["Lookahead"]
 
@@ -52,7 +52,7 @@ class Lookahead(TrainingAlgorithm):
         (slow_decay,), rest = own_hyperparameters(problem, ["slow_decay"])
         if not 0 <= slow_decay <= 1:
             raise ConfigError(f"slow_decay: expected a fraction from 0 to 1, given {slow_decay}")
-        fast = {name: tensor for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_floating_point()}
+        fast = averageable(model)
         slow = {name: tensor.detach().clone() for name, tensor in fast.items()}
         return State(self.inner.setup(model, rest), problem, fast, slow, slow_decay)
 
