@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_csv", "comparison_json", "comparison_page", "comparison_table", "write_comparison"]
 
-_FULL_HEAT = math.log(3)
-"""Factors of 3 and more, or a third and less, have the full colour."""
-
 
 @dataclass(frozen=True)
 class _Row:
@@ -65,7 +62,6 @@ def comparison_page(comparison: Comparison) -> str:
         workloads=[w.partition("@")[0] for w in workloads],
         findings=findings(c),
         plots=_plots(c),
-        heat=_heat,
     )
 
 
@@ -151,12 +147,6 @@ def _plots(c: Comparison) -> tuple[Plot, Plot]:
         lines_plot("published", x_title, "AlgoPerf score", percent, theirs),
         lines_plot("ours", x_title, "speed-up factor", percent, ours, 1.0),
     )
-
-
-def _heat(factor: Estimate) -> str:
-    """Background of a factor's cell: green where faster than the reference, red where slower, by logarithm."""
-    strength = max(-1.0, min(1.0, math.log(factor.value or 1.0) / _FULL_HEAT))
-    return f"color-mix(in srgb, var({'--c2' if strength > 0 else '--c9'}) {55 * abs(strength):.0f}%, transparent)"
 
 
 def _whisker(estimate: Estimate, place: Callable[[float], float]) -> Whisker:

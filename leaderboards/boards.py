@@ -252,12 +252,16 @@ def _rows(records: Sequence[Record], said: Mapping[str, Verdict]) -> tuple[tuple
     """Rows of one section, fastest first, and the repeats of seeds."""
     entries: dict[tuple[str, ...], dict[int, Record]] = defaultdict(dict)
     repeats = []
-    for record in records:
+    for record in sorted(records, key=lambda r: r.disturbed):  # of a seed, the first that the machine did not disturb
         e = record.entry
         key = (e.name, e.algorithm, e.curation, repr(keep_fraction(record)), settings_digest(e))
         first = entries[key].setdefault(record.seed, record)
         if first is not record:
-            reason = f"seed {record.seed} of this entry is counted by {first.record_id}, which started first; a seed counts once"
+            why = "which started first"
+            if record.disturbed and not first.disturbed:
+                stolen = record.machine["stolen_fraction"]
+                why = f"since the hypervisor kept {stolen:.0%} of the CPUs from this trial"
+            reason = f"seed {record.seed} of this entry is counted by {first.record_id}, {why}; a seed counts once"
             repeats.append(Rejected(record.record_id, reason))
     rows = [_row([by_seed[seed] for seed in sorted(by_seed)]) for by_seed in entries.values()]
     names = Counter(row.entry for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,9 +15,9 @@ from ..suite.errors import RecordError
 from ..suite.record import Record, Status, WorkloadIdentity
 from ..suite.workload import Direction, Lens
 from .boards import Board, Rejected, Section
-from .statistics import Floats
+from .statistics import MINIMUM_N, Floats
 
-__all__ = ["Cell", "Field", "Pin", "field", "pin", "relaxed"]
+__all__ = ["Cell", "Field", "Pin", "beside", "budget_in", "field", "pin", "relaxed"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Pin:
 class Cell:
     """One entry on one workload: costs (levels, units), NaN where missed; a unit is a seed, or a study of tuning trials.
 
-    ``key`` is made of the record ids and seeds the bootstrap.
+    ``key`` is made of the record ids and seeds the bootstrap. ``units`` names the columns, each with its record ids joined; columns
+    behind them are units that are not there.
     """
 
     costs: Floats
     key: str
+    units: Mapping[Hashable, str] = dataclasses.field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -106,17 +109,29 @@ def field(
     for entry in sorted({entry for rows in chosen.values() for entry in rows}):
         for w in workloads:
             if entry in chosen[w.identity] or required_units is not None:
-                entries[entry][w.identity] = read.cell(w, chosen[w.identity].get(entry, ()))
+                entries[entry][w.identity] = read.cell(w, _own(chosen[w.identity].get(entry, ()), pinned.record_ids[w.identity]))
     return Field(
         lens=lens,
         workloads=workloads,
         levels={w.identity: read.levels(w) for w in workloads},
         main={w.identity: 0 if relaxations else w.ladder.levels.index(w.ladder.main) for w in workloads},
-        budgets={w.identity: _budget(w, lens, [by_id[i] for i in pinned.record_ids[w.identity]]) for w in workloads},
+        budgets={w.identity: budget_in(w, lens, [by_id[i] for i in pinned.record_ids[w.identity]]) for w in workloads},
         entries=dict(entries),
         reference={w.identity: read.cell(w, pinned.record_ids[w.identity]) for w in workloads},
         set_aside=tuple(set_aside),
     )
+
+
+def beside(reference: Cell, cell: Cell) -> Cell:
+    """The reference's trials that an entry is held against: those with seeds in common, where there are enough for an interval, else all.
+
+    A study runs its arms seed by seed, so equal seeds ran side by side: what the machine did in another sitting moves no factor.
+    """
+    shared = [column for column, unit in enumerate(reference.units) if unit in cell.units]
+    if not MINIMUM_N <= len(shared) < reference.n:
+        return reference
+    members = list(reference.units.values())
+    return Cell(reference.costs[:, shared], "\n".join(members[column] for column in shared))
 
 
 def relaxed(target: float, direction: Direction, amount: float) -> float:
@@ -142,15 +157,17 @@ class _Reader:
 
     def cell(self, workload: WorkloadIdentity, record_ids: Sequence[str]) -> Cell:
         units: dict[Hashable, list[list[float]]] = defaultdict(list)
+        members: dict[Hashable, list[str]] = defaultdict(list)
         for record_id in record_ids:
             if record_id not in self.records:
                 raise RecordError(f"the board rests on record {record_id!r}, which is not there")
             record = self.records[record_id]
             units[self.unit_of(record)].append(self._costs(record))
+            members[self.unit_of(record)].append(record_id)
         best = [np.fmin.reduce(np.array(trials)) for trials in units.values()]  # fmin passes over NaN
         absent = max(0, (self.required_units or 0) - len(best))
         best += [np.full(len(self.levels(workload)), math.nan)] * absent
-        return Cell(np.array(best).T, "\n".join(record_ids))
+        return Cell(np.array(best).T, "\n".join(record_ids), {unit: "\n".join(ids) for unit, ids in members.items()})
 
     def _costs(self, record: Record) -> list[float]:
         found = record.crossings
@@ -187,7 +204,12 @@ def _chosen_rows(section: Section, records: Mapping[str, Record]) -> tuple[dict[
     return chosen, others
 
 
-def _budget(workload: WorkloadIdentity, lens: Lens, reference: Sequence[Record]) -> float:
+def _own(ids: tuple[str, ...], pinned: tuple[str, ...]) -> tuple[str, ...]:
+    """The reference, which holds the pinned trials, stands by these alone: later ones count with the next pin."""
+    return pinned if set(pinned) <= set(ids) else ids
+
+
+def budget_in(workload: WorkloadIdentity, lens: Lens, reference: Sequence[Record]) -> float:
     """The budget in a lens. Where the workload states none, as many times the reference's median cost as it allows examples."""
     if (stated := workload.budget.amount(lens)) is not None:
         return stated

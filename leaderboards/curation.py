@@ -163,12 +163,23 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
 
 
 def places(trials: Sequence[Trial]) -> dict[Place, list[Trial]]:
-    """The trials of every workload, algorithm and hardware class that was trained both on all data and on chosen ones, in order."""
+    """The trials of every workload, algorithm and hardware class that was trained both on all data and on chosen ones, in order.
+
+    Of those on all data only the ones with a seed of chosen ones: these ran beside them, others in another study's hours.
+    """
     found: dict[Place, list[Trial]] = {}
     for record, curve in trials:
         found.setdefault(place(record), []).append((record, curve))
-    chosen = {where: {record.entry.curation for record, _ in finished(own)} for where, own in found.items()}
-    return {where: own for where, own in sorted(found.items()) if "all" in chosen[where] and len(chosen[where]) > 1}
+    paired = {where: _paired(own) for where, own in sorted(found.items())}
+    chosen = {where: {record.entry.curation for record, _ in finished(own)} for where, own in paired.items()}
+    return {where: own for where, own in paired.items() if "all" in chosen[where] and len(chosen[where]) > 1}
+
+
+def _paired(trials: Sequence[Trial]) -> list[Trial]:
+    """Without trials on all data whose seed no other trial has, unless they all are such."""
+    seeds = {record.seed for record, _ in finished(trials) if record.entry.curation != "all"}
+    common = seeds & {record.seed for record, _ in finished(trials) if record.entry.curation == "all"}
+    return [trial for trial in trials if not common or trial[0].entry.curation != "all" or trial[0].seed in common]
 
 
 def verdicts(of: Mapping[Place, Sequence[Trial]], claims: Sequence[Claim]) -> dict[Place, tuple[Verdict, ...]]:

@@ -61,14 +61,19 @@ def finished(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def arms_of(trials: Sequence[Trial]) -> dict[ArmKey, dict[int, Trial]]:
-    """Finished trials by arm and seed. A seed that ran twice counts once, the earliest; the order given changes nothing."""
+    """Finished trials by arm and seed. A seed that ran twice counts once, the earliest that the machine did not disturb."""
     ended = finished(trials)
     names = _names({_options(record) for record, _ in ended})
     found: dict[ArmKey, dict[int, Trial]] = {}
-    for record, curve in sorted(ended, key=lambda pair: (pair[0].started_at or "", pair[0].record_id), reverse=True):
+    for record, curve in sorted(ended, key=_precedence, reverse=True):
         kept = 1.0 if record.selected is None else record.selected.keep_fraction
         found.setdefault(ArmKey(names[_options(record)], kept), {})[record.seed] = (record, curve)
     return found
+
+
+def _precedence(trial: Trial) -> tuple[bool, str, str]:
+    record, _ = trial
+    return record.disturbed, record.started_at or "", record.record_id
 
 
 def full_seconds(arms: Mapping[ArmKey, Mapping[int, Trial]]) -> float | None:

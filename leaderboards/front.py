@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..suite.schema import plain
+from . import formats
 from .boards import PROVISIONAL
 from .coverage import Coverage
+from .matrix import Matrix, MatrixCell, sentence
 from .render import escape, markdown_row
 from .scores import Headline
 from .statistics import MINIMUM_N
@@ -22,8 +24,10 @@ FRONT_SCHEMA_VERSION = 1
 _HEAD = ("rank", "entry", "factor", "95 % interval", "miss at 1x budget", "workloads hit", "group")
 
 
-def front_markdown(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], marks: Mapping[str, Sequence[str]]) -> str:
-    """One table a front board, costs as its first switch shows them, then what is not measured yet and the command that does it.
+def front_markdown(
+    fronts: Sequence[FrontBoard], covered: Sequence[Coverage], marks: Mapping[str, Sequence[str]], matrices: Sequence[Matrix] = ()
+) -> str:
+    """One table a front board and matrix, costs as its first switch shows them, then what is not measured yet and the command for it.
 
     ``marks``: what was said of entries since (disputed, superseded), by entry.
     """
@@ -34,11 +38,13 @@ def front_markdown(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], ma
         lines += [f"### {front.track.value.capitalize()}", "", about, ""]
         lines += [f"Speed-up factor over {escape(front.reference)}, geometric mean over {', '.join(map(escape, front.workloads))}.", ""]
         lines += [markdown_row(_HEAD), markdown_row([":--" if name in ("entry", "95 % interval") else "--:" for name in _HEAD])]
-        state, found = next(iter(front.headlines.items()))
-        lines += [markdown_row([escape(cell) for cell in _cells(front, h, marks.get(h.entry, ()))]) for h in found]
+        state, headlines = next(iter(front.headlines.items()))
+        lines += [markdown_row([escape(cell) for cell in _cells(front, h, marks.get(h.entry, ()))]) for h in headlines]
         lines += ["", f"*{state.title}; entries that share a letter cannot be told apart.*", "", escape(" ".join(conclusions(front))), ""]
     if not fronts:
         lines += ["No headline score yet: it takes two core workloads that the reference and another entry were both measured on.", ""]
+    for matrix in matrices:
+        lines += _matrix(matrix)
     for one in covered:
         lines += [f"**{escape(one.grid.study)}**{f' on {escape(one.place)}' if one.place else ''}: {one.said}", ""]
         if one.missing:
@@ -46,7 +52,7 @@ def front_markdown(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], ma
     return "\n".join(lines)
 
 
-def front_json(fronts: Sequence[FrontBoard], covered: Sequence[Coverage]) -> str:
+def front_json(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], matrices: Sequence[Matrix] = ()) -> str:
     """The same for machines, every switch of every board, ``schema_version`` first level, keys sorted."""
     boards = [
         {
@@ -61,7 +67,12 @@ def front_json(fronts: Sequence[FrontBoard], covered: Sequence[Coverage]) -> str
         }
         for front in fronts
     ]
-    value: dict[str, Any] = {"schema_version": FRONT_SCHEMA_VERSION, "fronts": boards, "coverage": [plain(one) for one in covered]}
+    crossed = [
+        {"workload": m.section.workload.identity, "place": m.section.place, "readings": [plain(reading) for reading in m.readings]}
+        for m in matrices
+    ]
+    covers = [plain(one) for one in covered]
+    value: dict[str, Any] = {"schema_version": FRONT_SCHEMA_VERSION, "fronts": boards, "matrices": crossed, "coverage": covers}
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -104,6 +115,29 @@ def _cells(front: FrontBoard, headline: Headline, marks: Sequence[str]) -> list[
         f"{headline.workloads_hit}/{len(front.workloads)}",
         "–" if rank is None else "".join(headline.group),
     ]
+
+
+def _matrix(matrix: Matrix) -> list[str]:
+    """A matrix as its first switch shows it, and what may be said of it."""
+    reading = matrix.readings[0]
+    where = f"{matrix.section.workload.identity}, {matrix.section.place}, target {formats.target(matrix.section.workload)}"
+    lines = [
+        "### Algorithm x curation",
+        "",
+        f"{escape(where)}: median seconds to the target, trials that hit it, and what the pair adds",
+        "",
+    ]
+    lines += [markdown_row(["algorithm", *map(escape, matrix.selections)]), markdown_row([":--", *["--:"] * len(matrix.selections)])]
+    width = len(matrix.selections)
+    for start in range(0, len(reading.cells), width):
+        row = reading.cells[start : start + width]
+        lines.append(markdown_row([escape(row[0].algorithm), *(_matrix_cell(cell) for cell in row)]))
+    return [*lines, "", f"*{escape(sentence(reading))}*", ""]
+
+
+def _matrix_cell(cell: MatrixCell) -> str:
+    cost = "missed" if cell.cost.value is None else formats.seconds(cell.cost.value)
+    return f"{cost}, {formats.rate(cell.hits, cell.n)}, {cell.surprise:.2f}x"
 
 
 def _gaps(one: Coverage) -> list[str]:

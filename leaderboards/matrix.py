@@ -1,155 +1,199 @@
-"""A matrix of two things that are combined (model x algorithm, algorithm x curation) and how far they are coupled.
+"""Algorithm x curation on one workload: every algorithm with every way to choose data, and whether the two depend on each other.
 
-Without coupling, costs multiply: the logarithm of a cell is a row effect plus a column effect, and the best row is the best
-everywhere. Coupling is what remains (the interaction of a two-way analysis of variance on logarithms); BOCB (arXiv 2410.06373)
-shows that it decides which optimizer suits which backbone.
+A matrix is the largest complete rectangle among a section's rows: algorithms with one setting each, selections that all of them were
+trained on. It is read in every lens at the main target, where misses count as in a factor, and at the hardest level that no trial missed.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy import optimize, stats
+from ..suite.files import object_digest
+from ..suite.record import Entry, Record
+from ..suite.workload import Lens, ResultRule
+from .boards import Board, Row, Section, cost_to_target, keep_fraction
+from .cells import budget_in
+from .coupling import Coupling, coupling
+from .scores import MISS_MULTIPLE
+from .statistics import CONFIDENCE, MINIMUM_N, Estimate, Interval, median
+from .tracks import State, amortised, states
 
-from .statistics import CONFIDENCE, MINIMUM_N, Floats, Interval
+__all__ = ["Matrix", "MatrixCell", "Reading", "matrices", "sentence"]
 
-__all__ = ["Coupling", "Pair", "coupling"]
+_FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One cell: geometric mean cost, and how many times as costly it is as row and column alone would make it (below 1: it suits)."""
+class MatrixCell:
+    """One algorithm with one selection: median cost to the level, and its :class:`~.coupling.Pair`'s surprise."""
 
-    row: str
-    column: str
-    cost: float
+    algorithm: str
+    selection: str
+    n: int
+    hits: int
+    cost: Estimate
     surprise: float
     interval: Interval | None
 
 
 @dataclass(frozen=True)
-class Coupling:
-    """``typical``: the factor by which a cell typically departs from row times column, seed noise taken out; 1 is none.
+class Reading:
+    """A matrix in one lens at one level of the ladder; ``cells`` row by row. In the coupling a missed trial costs ``miss``."""
 
-    ``share`` is the interaction's part of the variance between rows within a column (0: one row ranking for all columns).
-    ``p`` tests the interaction against the seeds' noise (F-test). ``worst`` per row is its largest surprise.
-    """
+    state: State
+    level: float
+    main: bool
+    cells: tuple[MatrixCell, ...]
+    coupling: Coupling
+    miss: float
 
-    pairs: tuple[Pair, ...]
-    typical: float
-    typical_interval: Interval | None
-    share: float
-    p: float | None
-    worst: Mapping[str, float]
+    @property
+    def key(self) -> str:
+        """``charged_seconds`` at the main target, ``charged_seconds-at-0.74`` elsewhere."""
+        return self.state.key if self.main else f"{self.state.key}-at-{self.level:g}"
 
+    @property
+    def title(self) -> str:
+        """For a button."""
+        return self.state.title if self.main else f"at {self.level:g}, which no trial missed"
 
-def coupling(costs: Mapping[tuple[str, str], Sequence[float]]) -> Coupling:
-    """Decompose costs by (row, column), one value a seed, misses already counted at their price.
-
-    Every cell needs a value (``ValueError`` otherwise: an empty cell is *not measured*, and the decomposition would invent it).
-    Unequal numbers of seeds are handled by the analysis of unweighted means. Intervals rest on seed noise being normal and
-    equal in logarithms: t for a surprise, the noncentral F inverted for ``typical`` (Steiger, Psychological Methods 9, 2004).
-    """
-    rows, columns = (tuple(sorted({pair[i] for pair in costs})) for i in (0, 1))
-    absent = [f"{r} x {c}" for r in rows for c in columns if not len(costs.get((r, c), ()))]
-    if absent or min(len(rows), len(columns)) < 2:
-        raise ValueError(f"a coupling needs every cell of at least 2 x 2; not measured: {', '.join(absent) or 'rows or columns'}")
-    found = _decompose([[np.log(np.asarray(costs[r, c], dtype=np.float64)) for c in columns] for r in rows])
-    pairs = tuple(
-        Pair(r, c, math.exp(found.means[i, j]), math.exp(found.interaction[i, j]), found.surprise_interval(i, j))
-        for i, r in enumerate(rows)
-        for j, c in enumerate(columns)
-    )
-    return Coupling(
-        pairs=pairs,
-        typical=math.exp(math.sqrt(found.variance)),
-        typical_interval=found.typical_interval(),
-        share=found.variance / (found.variance + found.row_variance) if found.variance + found.row_variance else 0.0,
-        p=found.p,
-        worst={r: math.exp(found.interaction[i].max()) for i, r in enumerate(rows)},
-    )
+    @property
+    def misses(self) -> int:
+        """Trials that did not reach the level."""
+        return sum(cell.n - cell.hits for cell in self.cells)
 
 
 @dataclass(frozen=True)
-class _Decomposition:
-    """Two-way analysis on log costs: cell means and sizes, interaction, and the seeds' pooled variance (NaN without repeats)."""
+class Matrix:
+    """All readings of one section's matrix. ``algorithms`` and ``selections`` are its rows and columns in order."""
 
-    means: Floats
-    sizes: Floats
-    interaction: Floats
-    row_variance: float
-    seed_variance: float
-    seed_freedom: int
-
-    @property
-    def freedom(self) -> int:
-        return (self.means.shape[0] - 1) * (self.means.shape[1] - 1)
-
-    @property
-    def between(self) -> float:
-        """Mean square of the interaction of cell means."""
-        return float((self.interaction**2).sum() / self.freedom)
-
-    @property
-    def noise(self) -> float:
-        """What seeds alone would make of ``between``."""
-        return self.seed_variance * float((1 / self.sizes).mean()) if self.seed_freedom else 0.0
-
-    @property
-    def variance(self) -> float:
-        """Variance of the interaction without the seeds' part, never below zero."""
-        return max(0.0, self.between - self.noise)
-
-    @property
-    def p(self) -> float | None:
-        if not self.seed_freedom:
-            return None
-        if not self.noise:
-            return 0.0 if self.between > 0 else 1.0
-        return float(stats.f.sf(self.between / self.noise, self.freedom, self.seed_freedom))
-
-    def surprise_interval(self, i: int, j: int) -> Interval | None:
-        if self.sizes.min() < MINIMUM_N:
-            return None
-        rows, columns = self.means.shape
-        weights = np.outer(np.eye(rows)[i] - 1 / rows, np.eye(columns)[j] - 1 / columns)
-        error = math.sqrt(self.seed_variance * float((weights**2 / self.sizes).sum()))
-        reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.seed_freedom)) * error
-        middle = float(self.interaction[i, j])
-        return Interval(math.exp(middle - reach), math.exp(middle + reach), CONFIDENCE)
-
-    def typical_interval(self) -> Interval | None:
-        if self.sizes.min() < MINIMUM_N or not self.noise:
-            return None
-        ends = [self._typical_at(share) for share in ((1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2)]
-        return Interval(ends[0], ends[1], CONFIDENCE)
-
-    def _typical_at(self, share: float) -> float:
-        """The typical factor under which a share of F values would lie below the one seen."""
-        seen = self.between / self.noise
-
-        def excess(noncentrality: float) -> float:
-            return float(stats.ncf.cdf(seen, self.freedom, self.seed_freedom, noncentrality)) - share
-
-        if excess(0.0) <= 0:
-            return 1.0
-        high = self.freedom * seen + 10.0
-        while excess(high) > 0:
-            high *= 2
-        found = optimize.brentq(excess, 0.0, high)
-        return math.exp(math.sqrt(found * self.noise / self.freedom))
+    section: Section
+    algorithms: tuple[str, ...]
+    selections: tuple[str, ...]
+    readings: tuple[Reading, ...]
 
 
-def _decompose(cells: Sequence[Sequence[Floats]]) -> _Decomposition:
-    means = np.array([[cell.mean() for cell in line] for line in cells])
-    sizes = np.array([[float(len(cell)) for cell in line] for line in cells])
-    effects = means - means.mean(axis=0)  # of rows within each column
-    interaction = effects - effects.mean(axis=1, keepdims=True)
-    seed_freedom = int((sizes - 1).sum())
-    squares = sum(float(((cell - cell.mean()) ** 2).sum()) for line in cells for cell in line)
-    between = float((interaction**2).sum() / ((means.shape[0] - 1) * (means.shape[1] - 1)))
-    row_variance = max(0.0, float(effects.mean(axis=1).var(ddof=1)) - between / means.shape[1])
-    return _Decomposition(means, sizes, interaction, row_variance, squares / seed_freedom if seed_freedom else math.nan, seed_freedom)
+def matrices(board: Board, records: Mapping[str, Record]) -> tuple[Matrix, ...]:
+    """The matrix of every section that has one of at least 2 x 2; ``records`` by id."""
+    found = []
+    for section in board.sections:
+        rows = _rectangle(section.rows, records)
+        if not rows:
+            continue
+        trials = _side_by_side({pair: [records[i] for i in row.record_ids] for pair, row in rows.items()})
+        readings = tuple(_readings(section, trials))
+        if readings:
+            found.append(Matrix(section, tuple(dict.fromkeys(a for a, _ in rows)), tuple(dict.fromkeys(s for _, s in rows)), readings))
+    return tuple(found)
+
+
+def sentence(reading: Reading) -> str:
+    """What a reading allows to say of whether the best data depend on the algorithm, and what not."""
+    found = reading.coupling
+    size = f"a factor of {found.typical:.2f}"
+    if found.typical_interval is not None and found.typical_interval.high is not None:
+        size += f" ({100 * CONFIDENCE:.0f} % interval {found.typical_interval.low:.2f} to {found.typical_interval.high:.2f})"
+    said = f"Seeds set aside, a cell typically departs by {size} from what its algorithm and its selection alone would make of it."
+    if found.p is None:
+        return f"{said} One trial a cell cannot tell that from chance."
+    p = f"p = {found.p:.2g}" if found.p >= 1e-4 else "p < 0.0001"
+    if found.p < 1 - CONFIDENCE:
+        return f"{said} Which data cost least depends on the algorithm here (F-test of the interaction, {p})."
+    return f"{said} That the data of choice depend on the algorithm is not shown (F-test of the interaction, {p})."
+
+
+def _rectangle(rows: Sequence[Row], records: Mapping[str, Record]) -> dict[tuple[str, str], Row]:
+    """Rows of the largest complete rectangle by names of algorithm and selection, most trials first among equals; empty below 2 x 2.
+
+    An algorithm is one setting of it: trials of another setting are another algorithm, called by its settings' digest as well.
+    """
+    by_algorithm: dict[tuple[str, str], dict[tuple[str, str], Row]] = defaultdict(dict)
+    for row in rows:
+        entry = records[row.record_ids[0]].entry
+        by_algorithm[_algorithm(entry)][_selection(records[row.record_ids[0]])] = row
+    chosen = _largest({key: frozenset(found) for key, found in by_algorithm.items()})
+    if chosen is None:
+        return {}
+    algorithms, selections = chosen
+    names = [name for name, _ in algorithms]
+    order = sorted(selections, key=lambda s: (s[0] != "all data", s))
+    return {
+        (name if names.count(name) == 1 else f"{name} ({digest[:4]})", selection[0]): by_algorithm[name, digest][selection]
+        for name, digest in algorithms
+        for selection in order
+    }
+
+
+def _largest(
+    found: Mapping[tuple[str, str], frozenset[tuple[str, str]]],
+) -> tuple[list[tuple[str, str]], frozenset[tuple[str, str]]] | None:
+    """Algorithms and the selections that all of them have, as many cells as possible; ties by name."""
+    best: tuple[int, list[tuple[str, str]], frozenset[tuple[str, str]]] | None = None
+    for shared in sorted({one & other for one in found.values() for other in found.values()}, key=sorted):
+        algorithms = sorted(key for key, own in found.items() if shared <= own)
+        size = len(algorithms) * len(shared)
+        if min(len(algorithms), len(shared)) >= _FEWEST and (best is None or size > best[0]):
+            best = (size, algorithms, shared)
+    return None if best is None else best[1:]
+
+
+def _side_by_side(trials: Mapping[tuple[str, str], Sequence[Record]]) -> dict[tuple[str, str], list[Record]]:
+    """Trials with the seeds that all cells have, which ran side by side, where these are enough for an interval; else all."""
+    shared = set.intersection(*({record.seed for record in found} for found in trials.values()))
+    return {pair: [r for r in found if len(shared) < MINIMUM_N or r.seed in shared] for pair, found in trials.items()}
+
+
+def _algorithm(entry: Entry) -> tuple[str, str]:
+    """Name and digest of the settings of an entry's algorithm; the name is what plans call it, before its selection."""
+    name = entry.name.partition(" + ")[0] if entry.curation != "all" else entry.name
+    return name, object_digest([entry.algorithm, dict(entry.algorithm_options), dict(entry.hyperparameters), entry.source_digest])
+
+
+def _selection(record: Record) -> tuple[str, str]:
+    """Name and digest of what was trained on."""
+    entry, kept = record.entry, keep_fraction(record)
+    if entry.curation == "all":
+        return "all data", ""
+    return f"{entry.curation} {kept:g}" if kept is not None else entry.curation, object_digest(dict(entry.curation_options))
+
+
+def _readings(section: Section, trials: Mapping[tuple[str, str], Sequence[Record]]) -> Iterator[Reading]:
+    """At the main target in every lens that all hits carry, then at the hardest level without a miss."""
+    main = section.workload.ladder.main
+    for state in states():
+        if (found := _reading(section, trials, state, main)) is not None:
+            yield found
+    level = _without_miss(section, trials)
+    if level is None or level == main or section.workload.result_rule is not ResultRule.FIRST_CROSSING:
+        return
+    if (found := _reading(section, trials, State(Lens.CHARGED_SECONDS), level)) is not None:
+        yield found
+
+
+def _without_miss(section: Section, trials: Mapping[tuple[str, str], Sequence[Record]]) -> float | None:
+    """The hardest level of the ladder that every trial hit."""
+    every = [record for found in trials.values() for record in found]
+    levels = section.workload.ladder.levels  # from easy to hard
+    hit = [level for level in levels if all(cost_to_target(record, Lens.CHARGED_SECONDS, level) is not None for record in every)]
+    return hit[-1] if hit else None
+
+
+def _reading(section: Section, trials: Mapping[tuple[str, str], Sequence[Record]], state: State, level: float) -> Reading | None:
+    """None where a hit lacks the lens, or no trial has any cost in it."""
+    spread = {pair: [amortised(record, state.uses) for record in found] for pair, found in trials.items()}
+    every = [record for found in spread.values() for record in found]
+    reached = [crossing for record in every if (crossing := record.crossing(level)) is not None and crossing.hit]
+    costs = {pair: [cost_to_target(record, state.lens, level) for record in found] for pair, found in spread.items()}
+    if any(state.lens not in crossing.cost for crossing in reached) or not any(c is not None for found in costs.values() for c in found):
+        return None
+    miss = MISS_MULTIPLE * budget_in(section.workload, state.lens, every)
+    fitted = coupling({pair: [miss if cost is None else cost for cost in found] for pair, found in costs.items()})
+    own = {(pair.row, pair.column): pair for pair in fitted.pairs}
+    cells = []
+    for pair, found in costs.items():
+        known = [cost for cost in found if cost is not None]
+        estimate = median(known, len(found) - len(known))
+        cells.append(MatrixCell(*pair, len(found), len(known), estimate, own[pair].surprise, own[pair].interval))
+    return Reading(state, level, level == section.workload.ladder.main, tuple(cells), fitted, miss)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from .statistics import MINIMUM_N
 __all__ = ["SectionView", "Whisker", "page", "render", "section_views"]
 
 COLOURS = 10
+_FULL_HEAT = math.log(3)
+"""Factors of 3 and more, or a third and less, have the full colour."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["hue"] = hue
+    environment.filters |= {"hue": hue, "heat": heat}
     return environment
 
 
@@ -74,6 +77,12 @@ def hue(position: int) -> str:
     if position >= 2 * COLOURS:
         return "rest"
     return f"c{position % COLOURS}" + " d" * (position >= COLOURS)
+
+
+def heat(factor: float | None) -> str:
+    """Background of a factor's cell: green above 1, red below, by logarithm."""
+    strength = max(-1.0, min(1.0, math.log(factor or 1.0) / _FULL_HEAT))
+    return f"color-mix(in srgb, var({'--c2' if strength > 0 else '--c9'}) {55 * abs(strength):.0f}%, transparent)"
 
 
 def _asset(name: str) -> Markup:

@@ -21,7 +21,8 @@ from ..suite.files import object_digest, write_text
 from ..suite.record import Record, Status
 from ..suite.workload import Lens
 from . import formats
-from .boards import Board, Row, Section, cost_to_target
+from .boards import PROVISIONAL, Board, Row, Section, cost_to_target
+from .breakdown import breakdown
 from .compare import compare, sentence
 from .coverage import Grid, coverage
 from .curation import places, report, summary
@@ -30,6 +31,9 @@ from .duels import duel_table
 from .exports import latex, section_svg
 from .front import FRONT_JSON, FRONT_MARKDOWN, conclusions, front_json, front_markdown, interval_text, shown_rank
 from .horizons import HorizonPoint, horizon_of, horizon_points
+from .matrix import matrices
+from .matrix import sentence as matrix_said
+from .mlperf import as_mlperf
 from .page import render, section_views
 from .pins import Pins
 from .plot import Plot, lines_plot
@@ -111,7 +115,7 @@ class _Site:
         self.entry_pages = {entry: f"entry/{_slug(entry)}.html" for entry in entries}
         self.fronts = front_boards(board, list(self.by_id.values()), reference, pins)
         self.covered, self.marks = coverage(board, self.by_id, grids), _marks(board)
-        self.superseded = _superseded(board)
+        self.superseded, self.matrices = _superseded(board), matrices(board, self.by_id)
         counted = [(record, curves[record.record_id]) for record in _counted(board, self.by_id) if record.record_id in curves]
         self.curated = counted if places(counted) else []
         self.chosen = summary(self.curated)
@@ -128,6 +132,8 @@ class _Site:
                 covered=self.covered,
                 marks=self.marks,
                 chosen=self.chosen,
+                matrices=self.matrices,
+                matrix_said=matrix_said,
                 views=[_front(f) for f in self.fronts],
                 conclusions=conclusions,
             ),
@@ -136,18 +142,22 @@ class _Site:
             "rejected.html": self._page("rejected", f"Left out – {self.title}"),
             "prediction.html": self._page("prediction", f"Does nano predict? – {self.title}", cells=cells),
         }
+        if self.fronts:
+            taken = [(front, breakdown(front.field, next(iter(front.headlines.values())))) for front in self.fronts]
+            title = f"What the headlines are made of – {self.title}"
+            pages["headlines.html"] = self._page("headlines", title, broken_down=taken, confidence=CONFIDENCE, times="{:.2f}x".format)
         if self.curated:
             pages["curation.html"] = curation_page(self.curated, f"Choosing data – {self.title}", site=self.title)
         return pages
 
     def forms(self) -> dict[str, str]:
         """The front and the board as Markdown, CSV, JSON and LaTeX."""
-        front = front_markdown(self.fronts, self.covered, self.marks)
+        front = front_markdown(self.fronts, self.covered, self.marks, self.matrices)
         board = "" if self.fronts or self.curated else markdown(replace(self.board, rejected=()))
         curation = {"curation.md": report(self.curated)} if self.curated else {}
         return {
             FRONT_MARKDOWN: front + board + "".join(f"\n**Choosing data.** {line}\n" for line in self.chosen),
-            FRONT_JSON: front_json(self.fronts, self.covered),
+            FRONT_JSON: front_json(self.fronts, self.covered, self.matrices),
             "board.md": markdown(self.board),
             "board.csv": csv_text(self.board),
             "board.json": json_text(self.board),
@@ -172,6 +182,8 @@ class _Site:
                 history=record_history(section, self.by_id),
                 horizons=_horizons(section, self.by_id, self.curves),
                 tuning=tuned(section, self.records),
+                mlperf=as_mlperf(section, self.by_id, self.reference),
+                reference=self.reference,
                 miss_multiple=MISS_MULTIPLE,
                 notes=notes(section),
             )
@@ -194,7 +206,13 @@ class _Site:
         }
 
     def _page(self, template: str, title: str, *, root: str = "", **content: Any) -> str:
-        shared = {"site": self.title, "board": self.board, "entry_pages": self.entry_pages, "superseded": self.superseded}
+        shared = {
+            "site": self.title,
+            "board": self.board,
+            "entry_pages": self.entry_pages,
+            "superseded": self.superseded,
+            "provisional": PROVISIONAL,
+        }
         return render(f"{template}.html.j2", **shared, lenses=Lens, root=root, title=title, **content)
 
 

@@ -77,8 +77,21 @@ def next_pins(board: Board, reference: str, before: Pins | None) -> Pins:
 
 
 def extended_pins(board: Board, before: Pins) -> Pins:
-    """The next version where the reference ran on frozen workloads that ``before`` does not pin, else ``before``; what it pins stays."""
+    """The next version where the reference has more trials on frozen workloads than ``before`` pins, else ``before``; what it pins stays.
+
+    Entries that share enough seeds with what was pinned keep their factors: :func:`~.cells.beside`.
+    """
     now = next_pins(board, before.reference, before)
-    found = {hardware: {**own, **before.record_ids.get(hardware, {})} for hardware, own in now.record_ids.items()}
-    merged = {**before.record_ids, **found}
+    merged = {
+        hardware: {
+            **before.record_ids.get(hardware, {}),
+            **_extended(now.record_ids.get(hardware, {}), before.record_ids.get(hardware, {})),
+        }
+        for hardware in {**before.record_ids, **now.record_ids}
+    }
     return before if merged == before.record_ids else Pins(now.version, before.reference, merged)
+
+
+def _extended(now: Mapping[str, tuple[str, ...]], before: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Trials by workload, where they hold all that were pinned: those of another setting do not."""
+    return {workload: ids for workload, ids in now.items() if set(before.get(workload, ())) <= set(ids)}

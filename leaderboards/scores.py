@@ -2,7 +2,8 @@
 
 For one workload the factor is the reference's median cost to the target over the entry's, 1.39 meaning that the reference takes
 1.39 times as long. A missed trial counts as twice the budget (shown also at once the budget). The headline is the geometric
-mean over the core workloads. Every factor is computed from the entry's own trials and the pinned ones, and from nothing else.
+mean over the core workloads. Every factor is computed from the entry's own trials and the pinned ones, and from nothing else: those
+of the pinned ones that ran beside the entry's (:func:`~.cells.beside`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..suite.record import WorkloadIdentity
-from .cells import Cell, Field
+from .cells import Cell, Field, beside
 from .statistics import CONFIDENCE, DRAWS, MINIMUM_N, Estimate, Floats, bootstrap_medians, letters, percentile_interval, steady
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "leave_one_entry_out",
     "leave_one_workload_out",
     "level_factors",
+    "restricted",
 ]
 
 MISS_MULTIPLE = 2.0
@@ -69,7 +71,7 @@ def level_factors(of: Field, draws: int = DRAWS) -> tuple[LevelFactor, ...]:
     for entry, cells in of.entries.items():
         for identity, cell in cells.items():
             twice, once = (_log_factors(of, identity, cell, multiple, draws) for multiple in (MISS_MULTIPLE, 1.0))
-            n = min(cell.n, of.reference[identity].n)
+            n = min(cell.n, beside(of.reference[identity], cell).n)
             for i, level in enumerate(of.levels[identity]):
                 hits = int(np.isfinite(cell.costs[i]).sum())
                 estimates = (_estimate(value[i], drawn[i], n) for value, drawn in (twice, once))
@@ -93,7 +95,7 @@ def leave_one_workload_out(of: Field, draws: int = DRAWS) -> dict[str, tuple[Hea
     for left_out in of.workloads:
         kept = tuple(w for w in of.workloads if w is not left_out)
         if kept:
-            found[left_out.identity] = headlines(_restricted(of, kept), draws)
+            found[left_out.identity] = headlines(restricted(of, kept), draws)
     return found
 
 
@@ -128,7 +130,7 @@ def _at_level(of: Field, rows: Mapping[str, int]) -> Field:
     """The field with one row of costs a workload."""
 
     def one(identity: str, cell: Cell) -> Cell:
-        return Cell(cell.costs[rows[identity]][None, :], cell.key)
+        return replace(cell, costs=cell.costs[rows[identity]][None, :])
 
     reference = {identity: one(identity, cell) for identity, cell in of.reference.items()}
     entries = {entry: {i: one(i, cell) for i, cell in cells.items()} for entry, cells in of.entries.items()}
@@ -138,7 +140,7 @@ def _at_level(of: Field, rows: Mapping[str, int]) -> Field:
 def _headline(of: Field, entry: str, draws: int) -> tuple[Headline, Floats]:
     """The headline of an entry in a field of one level, and the draws of its logarithm."""
     cells = [(w.identity, cell) for w in of.workloads if (cell := of.entries[entry].get(w.identity)) is not None]
-    n = min(min(cell.n, of.reference[identity].n) for identity, cell in cells)
+    n = min(min(cell.n, beside(of.reference[identity], cell).n) for identity, cell in cells)
     estimates, drawn = [], []
     for multiple in (MISS_MULTIPLE, 1.0):
         found = [_log_factors(of, identity, cell, multiple, draws) for identity, cell in cells]
@@ -162,8 +164,8 @@ def _better(one: tuple[Headline, Floats], other: tuple[Headline, Floats]) -> boo
 
 
 def _log_factors(of: Field, identity: str, cell: Cell, multiple: float, draws: int) -> tuple[Floats, Floats]:
-    """Logarithms of the factor: (levels,), and bootstrap draws (levels, draws). The reference's draws are the same for all."""
-    reference = of.reference[identity]
+    """Logarithms of the factor: (levels,), and bootstrap draws (levels, draws). Entries beside the same trials of it share its draws."""
+    reference = beside(of.reference[identity], cell)
     filled = [np.where(np.isfinite(c.costs), c.costs, multiple * of.budgets[identity]) for c in (reference, cell)]
     drawn = [np.log(bootstrap_medians(costs, c.key, draws)) for costs, c in zip(filled, (reference, cell), strict=True)]
     values = [np.log(np.median(costs, axis=1)) for costs in filled]
@@ -179,7 +181,8 @@ def _by_factor(headline: Headline) -> tuple[float, str]:
     return (-(headline.factor.value or 0.0), headline.entry)
 
 
-def _restricted(of: Field, kept: tuple[WorkloadIdentity, ...]) -> Field:
+def restricted(of: Field, kept: tuple[WorkloadIdentity, ...]) -> Field:
+    """The field on some of its workloads; entries that were measured on none of them are gone."""
     names = {w.identity for w in kept}
     entries = {entry: {i: c for i, c in cells.items() if i in names} for entry, cells in of.entries.items()}
     entries = {entry: cells for entry, cells in entries.items() if cells}

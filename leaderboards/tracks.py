@@ -1,7 +1,7 @@
 """Front boards: one a track, tier, hardware class and ruleset, each a headline score over its core workloads against the reference.
 
-Core workloads are those of a tier that rank (frozen targets) and that the reference was measured on. As long as fewer than two are
-frozen, the provisional ones are shown instead, without ranks: a measurement, no claim.
+Core workloads are those of a tier that rank (frozen targets) and that the reference and another entry of the track were measured on. As
+long as fewer than two are frozen, the provisional ones are shown instead, without ranks: a measurement, no claim.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..suite.workload import Lens, Tier
 from .boards import LENSES, Board, Section, board
 from .cells import Field, Pin, field
 from .pins import Pins
-from .scores import Headline, headlines
+from .scores import Headline, headlines, restricted
 
 __all__ = ["USES", "FrontBoard", "State", "Track", "amortised", "front_boards", "states"]
 
@@ -57,7 +57,8 @@ class State:
 class FrontBoard:
     """Headlines of one track at a :attr:`Section.place`.
 
-    ``claim`` is False where targets are provisional: then ``rank`` says nothing and is not shown.
+    ``claim`` is False where targets are provisional: then ``rank`` says nothing and is not shown. ``field`` is what the headlines of the
+    first state were computed from.
     """
 
     track: Track
@@ -67,6 +68,7 @@ class FrontBoard:
     workloads: tuple[str, ...]
     claim: bool
     headlines: Mapping[State, tuple[Headline, ...]]
+    field: Field
     pin: str = ""
 
 
@@ -108,15 +110,20 @@ def front_boards(of: Board, records: Sequence[Record], reference: str, pins: Pin
             continue
         fields = _fields(of, records, pinned, core)
         for track, names in _tracks(core, reference).items():
-            by_state = {state: headlines(_of(scored, names)) for state, scored in fields.items()}
-            if len(names) > 1:
-                workloads = tuple(s.workload.identity for s in core)
-                found.append(FrontBoard(track, tier, place, reference, workloads, claim, by_state, pinned.version))
+            own = {state: _of(scored, names, reference) for state, scored in fields.items()}
+            first = next(iter(own.values()), None)
+            if first is not None and len(first.workloads) >= FEWEST_WORKLOADS:
+                workloads = tuple(w.identity for w in first.workloads)
+                by_state = {state: headlines(scored) for state, scored in own.items()}
+                found.append(FrontBoard(track, tier, place, reference, workloads, claim, by_state, first, pinned.version))
     return tuple(found)
 
 
-def _of(of: Field, names: set[str]) -> Field:
-    return replace(of, entries={entry: cells for entry, cells in of.entries.items() if entry in names})
+def _of(of: Field, names: set[str], reference: str) -> Field:
+    """The field of a track: its entries, on the workloads where one of them stands beside the reference."""
+    entries = {entry: cells for entry, cells in of.entries.items() if entry in names}
+    met = {identity for entry, cells in entries.items() if entry != reference for identity in cells}
+    return restricted(replace(of, entries=entries), tuple(w for w in of.workloads if w.identity in met))
 
 
 def _pin(sections: Sequence[Section], reference: str, hardware: str) -> tuple[Pin, list[Section], bool]:

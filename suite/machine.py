@@ -37,6 +37,9 @@ __all__ = [
     "numerics_key",
     "peak_memory_bytes",
     "software_versions",
+    "stolen_fraction",
+    "stolen_seconds",
+    "wait_until_calm",
 ]
 
 _ISA = frozenset(
@@ -46,6 +49,7 @@ _ISA = frozenset(
 _FAMILIES = "OMP KMP GOMP MKL OPENBLAS BLIS NUMBA CUDA CUBLAS CUDNN NCCL TORCH PYTORCH ATEN DNNL ONEDNN MALLOC LD_PRELOAD".split()
 _VARIABLES = re.compile(rf"({'|'.join(_FAMILIES)})[A-Z0-9_]*")
 _NUMERIC = "OMP_NUM_THREADS MKL_NUM_THREADS ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA CUBLAS_WORKSPACE_CONFIG".split()
+_SAMPLE_SECONDS = 5.0
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY")
 _GPU_COLUMNS = {
     "index": "index",
@@ -224,6 +228,32 @@ def load(
         "busy_fraction": round((after[0] - before[0]) / total, 4) if total > 0 else None,
         "gpu_processes": len(processes.split()),
     }
+
+
+def stolen_seconds(probe: Probe | None = None) -> float | None:
+    """CPU seconds, of all CPUs together, that the hypervisor has kept from this machine since boot; None where nothing tells them."""
+    match = re.search(r"^cpu\s+([\d ]+)$", (probe or Probe()).read("proc/stat"), re.MULTILINE)
+    numbers = match[1].split() if match else []
+    return int(numbers[7]) / os.sysconf("SC_CLK_TCK") if len(numbers) > 7 else None
+
+
+def stolen_fraction(before: float | None, elapsed_seconds: float, probe: Probe | None = None) -> float | None:
+    """The share of all CPU time that was stolen since ``before``, a reading of :func:`stolen_seconds`, so many wall seconds ago."""
+    now = stolen_seconds(probe)
+    if before is None or now is None or elapsed_seconds <= 0:
+        return None
+    return round((now - before) / (elapsed_seconds * (os.cpu_count() or 1)), 4)
+
+
+def wait_until_calm(limit: float, patience_seconds: float, probe: Probe | None = None, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Wait until the stolen share of a sample is below ``limit``, at most so long; False when it never was. True where nothing tells."""
+    for _ in range(max(1, round(patience_seconds / _SAMPLE_SECONDS))):
+        before = stolen_seconds(probe)
+        sleep(_SAMPLE_SECONDS)
+        found = stolen_fraction(before, _SAMPLE_SECONDS, probe)
+        if found is None or found < limit:
+            return True
+    return False
 
 
 def peak_memory_bytes(probe: Probe | None = None) -> int:

@@ -11,7 +11,18 @@ from .errors import ConfigError
 from .registry import config_folders
 from .schema import STRICT, build
 
-__all__ = ["EarlyStop", "Protocol", "Round", "SelfTuning", "TargetProtocol", "Tuning", "protocol", "protocol_round", "target_protocol"]
+__all__ = [
+    "Disturbance",
+    "EarlyStop",
+    "Protocol",
+    "Round",
+    "SelfTuning",
+    "TargetProtocol",
+    "Tuning",
+    "protocol",
+    "protocol_round",
+    "target_protocol",
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,17 @@ class EarlyStop:
 
 
 @dataclass(frozen=True)
+class Disturbance:
+    """A trial during which more than ``stolen_fraction`` of all CPU time was stolen is run again, up to ``repeats`` times, each after at
+    most ``patience_seconds`` of waiting for calm."""
+
+    __pydantic_config__: ClassVar = STRICT
+    stolen_fraction: float
+    repeats: int
+    patience_seconds: float
+
+
+@dataclass(frozen=True)
 class Round:
     """What a submission runs: every workload with the fresh seeds 1 to ``seeds``."""
 
@@ -75,6 +97,7 @@ class Protocol:
     tuning: Tuning
     self_tuning: SelfTuning
     early_stop: EarlyStop
+    disturbance: Disturbance
     qualification: Round
     full: Round
 
@@ -85,6 +108,7 @@ class Protocol:
             ("targets.evaluation_share", self.targets.evaluation_share),
             ("early_stop.after", self.early_stop.after),
             ("early_stop.reference", self.early_stop.reference),
+            ("disturbance.stolen_fraction", self.disturbance.stolen_fraction),
         )
         counts = (
             ("targets.tuning_trials", self.targets.tuning_trials),

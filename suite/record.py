@@ -253,6 +253,12 @@ class Record:
         """The study that it belongs to: its own, or of a tuning trial the one that it chose hyperparameters for."""
         return None if self.study is None else self.study.removesuffix(TUNING_SUFFIX)
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether the hypervisor kept more of the CPUs while it ran than the protocol allows; False where nothing tells."""
+        stolen, limit = self.machine.get("stolen_fraction"), self.machine.get("stolen_limit")
+        return isinstance(stolen, (int, float)) and isinstance(limit, (int, float)) and stolen > limit
+
     def crossing(self, level: float | None = None) -> Crossing | None:
         """The crossing of a level (the main one by default); None when the ladder has no such level."""
         wanted = self.workload.ladder.main if level is None else level

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
+from . import machine
 from .config import REFERENCE, Plan, resolve
 from .curve import Curve, CurvePoint
 from .early_stop import stop_rule
 from .errors import ConfigError, RecordError
 from .inputs import Inputs, open_inputs
+from .protocol import protocol
 from .record import TUNING_SUFFIX, Record, Status, read_record
 from .registry import definition
 from .schema import STRICT, build
@@ -51,12 +53,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Study:
-    """``workloads`` x ``arms`` x ``seeds`` (0 to seeds - 1).
+    """``workloads`` x ``arms`` x ``seeds`` seeds from ``first_seed`` on (by default 0).
 
+    Studies that share entries have seeds of their own: a board counts a seed of an entry once, and holds trials of equal seeds, which
+    ran side by side, against each other.
     With ``tuning_trials`` above 0 each arm on each workload first runs that many points of its search space on seed 0, in a study
-    of its own, and the chosen point is what runs on the seeds 1 to ``seeds``: fresh ones, of which none had a say. The reference, whose
-    point is frozen, is not tuned again. ``early_stop``: trials on workloads with frozen targets end where they are hopeless
-    (:mod:`.early_stop`), those of the reference never.
+    of its own, and the chosen point is what runs on the seeds of the study (by default from 1 on): fresh ones, of which none had a say.
+    The reference, whose point is frozen, is not tuned again. ``early_stop``: trials on workloads with frozen targets end where they are
+    hopeless (:mod:`.early_stop`), those of the reference never.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -67,6 +71,13 @@ class Study:
     seeds: int
     tuning_trials: int = 0
     early_stop: bool = False
+    first_seed: int | None = None
+
+    @property
+    def seed_range(self) -> range:
+        """The seeds that rank."""
+        first = min(self.tuning_trials, 1) if self.first_seed is None else self.first_seed
+        return range(first, first + self.seeds)
 
 
 def load_study(name: str, seeds: int | None = None) -> Study:
@@ -77,13 +88,15 @@ def load_study(name: str, seeds: int | None = None) -> Study:
         raise ConfigError(f"study {name}: seeds: expected at least 1, given {study.seeds}")
     if study.tuning_trials < 0:
         raise ConfigError(f"study {name}: tuning_trials: expected 0 or more, given {study.tuning_trials}")
+    if study.seed_range[0] < min(study.tuning_trials, 1):
+        raise ConfigError(f"study {name}: first_seed: expected {min(study.tuning_trials, 1)} or more, given {study.first_seed}")
     return study
 
 
 def study_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
     """All trials of an untuned study as they run: seed by seed, arms interleaved, so that a drift of the machine hits all alike."""
     cells = [_arm_plan(study, workload, arm, overrides) for workload, arm in itertools.product(study.workloads, study.arms)]
-    return [replace(plan, seed=seed) for seed in range(study.seeds) for plan in cells]
+    return [replace(plan, seed=seed) for seed in study.seed_range for plan in cells]
 
 
 def tuning_plans(study: Study, overrides: Sequence[str] = ()) -> list[Plan]:
@@ -114,7 +127,7 @@ def chosen_plans(study: Study, home: Path, overrides: Sequence[str] = ()) -> lis
             best = best_trial([record for _, record in tried])
             plan = next(plan for plan, record in tried if record is best)
         chosen.append(plan)
-    return [replace(plan, seed=seed, study=study.name) for seed in range(1, study.seeds + 1) for plan in chosen]
+    return [replace(plan, seed=seed, study=study.name) for seed in study.seed_range for plan in chosen]
 
 
 def on_workloads(plans: Sequence[Plan], study: str, moved: Mapping[str, str], overrides: Sequence[str] = ()) -> list[Plan]:
@@ -126,7 +139,7 @@ def on_workloads(plans: Sequence[Plan], study: str, moved: Mapping[str, str], ov
 def expected_seconds(plans: Sequence[Plan], home: Path) -> tuple[float, int]:
     """Wall seconds that the plans will take, by the median of earlier trials on the same workload, and how many plans have none."""
     taken: dict[str, list[float]] = {}
-    for record, _ in _finished(home).values():
+    for (record, _), *_ in _finished(home).values():
         if record.time.outer_seconds is not None:
             taken.setdefault(record.workload.digest, []).append(record.time.outer_seconds)
     known = [median(taken[plan.workload.digest]) for plan in plans if plan.workload.digest in taken]
@@ -135,16 +148,17 @@ def expected_seconds(plans: Sequence[Plan], home: Path) -> tuple[float, int]:
 
 def missing(plans: Sequence[Plan], home: Path) -> list[Plan]:
     """The plans without a finished record of the same study; records that cannot be read count as absent, and so does one that was
-    stopped early for a plan that is to be followed to its end."""
+    stopped early for a plan that is to be followed to its end. So are those whose trials were all disturbed, while the protocol allows
+    to repeat them."""
     found = _finished(home)
-    return [plan for plan in plans if _of_plan(plan, found) is None]
+    return [plan for plan in plans if not _of_plan(plan, found) or _to_repeat(plan, _of_plan(plan, found))]
 
 
 def finished(plans: Sequence[Plan], home: Path) -> list[tuple[Record, Curve]]:
     """The finished records of the plans with their curves, in the order of the plans; ``ConfigError`` when some are missing."""
     found = _finished(home)
     of_plans = [_of_plan(plan, found) for plan in plans]
-    there = [trial for trial in of_plans if trial is not None]
+    there = [trials[0] for trials in of_plans if trials]
     if len(there) < len(plans):
         raise ConfigError(f"{len(plans) - len(there)} of {len(plans)} trials of study {plans[0].study} are not finished")
     return there
@@ -163,13 +177,33 @@ def run_study(
     for plan in plans:
         if plan.workload.digest not in opened:
             opened[plan.workload.digest] = open_inputs(plan.workload, home)
-        record, _ = run_trial(plan, home, inputs=opened[plan.workload.digest], on_point=on_point)
-        records.append(record)
-        if on_record is not None:
-            on_record(plan, record)
-        if record.status is Status.INTERRUPTED:
+        for record in _trials(plan, home, opened[plan.workload.digest], on_point):
+            records.append(record)
+            if on_record is not None:
+                on_record(plan, record)
+        if records[-1].status is Status.INTERRUPTED:
             break
     return records
+
+
+def _trials(plan: Plan, home: Path, inputs: Inputs, on_point: Callable[[Plan, CurvePoint], None] | None) -> Iterator[Record]:
+    """The trial, and its repeats on a calmer machine while it was disturbed."""
+    rule = protocol().disturbance
+    for _ in range(1 + _repeats(plan)):
+        record, _ = run_trial(plan, home, inputs=inputs, on_point=on_point)
+        yield record
+        if not record.disturbed or record.status is Status.INTERRUPTED:
+            return
+        machine.wait_until_calm(rule.stolen_fraction, rule.patience_seconds)
+
+
+def _repeats(plan: Plan) -> int:
+    """How often a disturbed trial is run again: never where no seconds rank."""
+    return protocol().disturbance.repeats if plan.workload.ranked else 0
+
+
+def _to_repeat(plan: Plan, trials: Sequence[tuple[Record, Curve]]) -> bool:
+    return len(trials) <= _repeats(plan) and all(record.disturbed for record, _ in trials)
 
 
 def _untuned(plan: Plan) -> str:
@@ -184,19 +218,20 @@ def _arm_plan(study: Study, workload: str, arm: Arm, overrides: Sequence[str]) -
     return replace(plan, early_stop=stop_rule(plan)) if study.early_stop else plan
 
 
-def _of_plan(plan: Plan, found: Mapping[_Key, tuple[Record, Curve]]) -> tuple[Record, Curve] | None:
-    whole = found.get((plan.study, plan.digest, False))
-    return whole if plan.early_stop is None or whole is not None else found.get((plan.study, plan.digest, True))
+def _of_plan(plan: Plan, found: Mapping[_Key, Sequence[tuple[Record, Curve]]]) -> Sequence[tuple[Record, Curve]]:
+    """The plan's trials, the one that counts first; both those stopped early and the whole ones where it may be stopped."""
+    whole, stopped = (found.get((plan.study, plan.digest, ended), ()) for ended in (False, True))
+    return whole if plan.early_stop is None else sorted([*whole, *stopped], key=lambda trial: trial[0].disturbed)
 
 
-def _finished(home: Path) -> dict[_Key, tuple[Record, Curve]]:
-    """Finished records by study, trial and whether they were stopped early, the one started first where a trial was run twice."""
-    found: dict[_Key, tuple[Record, Curve]] = {}
+def _finished(home: Path) -> dict[_Key, list[tuple[Record, Curve]]]:
+    """Finished records by study, trial and whether they were stopped early: undisturbed ones first, of these the one started first."""
+    found: dict[_Key, list[tuple[Record, Curve]]] = {}
     for path in sorted((home / "records").glob("*/record.json")):
         try:
             record, curve = read_record(path.parent)
         except RecordError:
             continue
         if record.status in DONE:
-            found.setdefault((record.study, record.trial_digest, record.stopped is not None), (record, curve))
-    return found
+            found.setdefault((record.study, record.trial_digest, record.stopped is not None), []).append((record, curve))
+    return {key: sorted(trials, key=lambda trial: trial[0].disturbed) for key, trials in found.items()}

@@ -137,7 +137,7 @@ class Trial:
         self.stopped: Stopped | None = None
         self.loader_name: str | None = None
         with clock.bucket(Bucket.PREPARE):
-            self.load_at_start = machine.load()
+            self.load_at_start, self.stolen_at_start = machine.load(), machine.stolen_seconds()
             self.inputs = inputs or open_inputs(plan.workload, home)
             self._check_needs()
             self.assembly = Assembly(plan, self.inputs, self.seeds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -15,6 +15,7 @@ from .config import Plan
 from .curve import crossings
 from .entry_code import code_digest, copy_code, source_of
 from .evaluate import finite
+from .protocol import protocol
 from .record import (
     SCHEMA_VERSION,
     Cost,
@@ -70,7 +71,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         resumed_count=trial.resumed_count,
         hardware_class=machine.hardware_class(1 if trial.assembly.device.type == "cuda" else 0),
         numerics_key=machine.numerics_key(),
-        machine={**machine.fingerprint(), "load_at_start": trial.load_at_start, "load_at_end": machine.load()},
+        machine=_machine(trial),
         software={**machine.software_versions(), "git": machine.git_state()},
         loader={"kind": trial.loader_name, "workers": plan.workers, "processes": plan.processes, **trial.assembly.threads},
         data_digests={"dataset": trial.inputs.dataset.digest, "pool": trial.curated.pool.digest},
@@ -119,6 +120,13 @@ def write_failed(plan: Plan, home: Path, reason: str, started_at: datetime) -> P
         copy_code(source, folder / "source")
     write_record(folder, record, (), yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True))
     return folder
+
+
+def _machine(trial: Trial) -> dict[str, Any]:
+    """What it ran on, how busy that was, and how much of it the hypervisor kept."""
+    stolen = machine.stolen_fraction(trial.stolen_at_start, time.perf_counter() - trial.started)
+    loads = {"load_at_start": trial.load_at_start, "load_at_end": machine.load()}
+    return {**machine.fingerprint(), **loads, "stolen_fraction": stolen, "stolen_limit": protocol().disturbance.stolen_fraction}
 
 
 def _workload_identity(plan: Plan) -> WorkloadIdentity:

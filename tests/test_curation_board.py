@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timetrial.leaderboards.curation import CUT_OFF, break_even_uses, markdown, report, two_budgets
+from timetrial.leaderboards.curation import CUT_OFF, break_even_uses, markdown, places, report, two_budgets
 from timetrial.leaderboards.curation_scaling import scaling, time_scaling
 from timetrial.leaderboards.curation_trials import at_examples, at_seconds, quality_at
 from timetrial.suite import cli
@@ -194,6 +194,16 @@ def test_an_algorithm_with_other_hyperparameters_is_another_place():
     assert report(trials + tuned) == report(trials)
     with pytest.raises(UserError, match="2 combinations"):
         two_budgets(trials + tuned)
+
+
+def test_trials_on_all_data_count_with_the_seeds_of_chosen_ones():
+    of = workload()
+    trials = [trial(of, entry, seed, 20.0) for entry in ("adamw", "adamw + random 0.5") for seed in range(3)]
+    slow_hour = [trial(of, "adamw", seed, 40.0) for seed in range(7, 12)]
+    (before,), (after,) = places(trials).values(), places(trials + slow_hour).values()
+    assert before == after
+    apart = [one for one in trials if one[0].entry.curation != "all"] + slow_hour
+    assert len(next(iter(places(apart).values()))) == len(apart), "with no seed in common they all count"
 
 
 def sized(of, curation, law, seeds=2):

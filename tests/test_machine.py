@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import socket
 import subprocess
@@ -170,6 +171,25 @@ def test_load_is_the_busy_share_while_waiting(tmp_path):
         (tmp_path / "proc/stat").write_text("cpu  110 0 20 160 10 0 0 0 10 0\n")  # 30 busy, 60 idle, 10 waiting for the disk
 
     assert machine.load(0.25, probe, wait) == {"load_average_1min": 1.5, "busy_fraction": 0.3, "gpu_processes": 0}
+
+
+def test_stolen_time_is_what_the_hypervisor_kept_and_a_wait_ends_with_it(tmp_path):
+    probe = build_probe(tmp_path, {"proc/stat": "cpu  100 0 0 100 0 0 0 500 0 0\n"})
+    ticks = os.sysconf("SC_CLK_TCK")
+    before = machine.stolen_seconds(probe)
+    assert before == 500 / ticks
+    stolen = iter([3.0, 2.0, 0.0, 0.0])  # seconds kept in each sample of five
+
+    def wait(seconds):
+        total = machine.stolen_seconds(probe) * ticks + next(stolen) * ticks
+        (tmp_path / "proc/stat").write_text(f"cpu  100 0 0 100 0 0 0 {total:.0f} 0 0\n")
+
+    assert machine.wait_until_calm(0.01, 60, probe, wait) is True and list(stolen) == [0.0]
+    cpus = os.cpu_count()
+    assert machine.stolen_fraction(before, 10.0, probe) == round(5.0 / (10 * cpus), 4)
+    stolen = iter([5.0] * 3)
+    assert machine.wait_until_calm(0.01, 15, probe, wait) is False
+    assert machine.stolen_seconds(Probe(tmp_path / "nowhere")) is None and machine.stolen_fraction(None, 1.0, probe) is None
 
 
 def test_peak_memory_is_the_high_water_mark(tmp_path):

@@ -11,9 +11,12 @@ import pytest
 
 from timetrial.leaderboards import pages
 from timetrial.leaderboards.boards import Rejected, board
+from timetrial.leaderboards.breakdown import breakdown
 from timetrial.leaderboards.compare import compare, sentence
 from timetrial.leaderboards.exports import BEGIN, END, latex, section_svg, with_region
 from timetrial.leaderboards.horizons import horizon_points
+from timetrial.leaderboards.matrix import matrices
+from timetrial.leaderboards.matrix import sentence as matrix_sentence
 from timetrial.leaderboards.states import Standing, Verdict, read_states
 from timetrial.leaderboards.tracks import State, Track, amortised, front_boards, states
 from timetrial.suite.cli import main
@@ -99,6 +102,37 @@ def test_the_front_board_shows_the_headlines_of_every_state(tab, site):
             values = shown(tab, f"#front-{i} div[data-state='{state.key}']", ".time")
             assert [(name, float(value)) for name, value in values] == [(h.entry, h.factor.value) for h in headlines]
             assert section.locator("div[data-state]:visible").count() == 1
+
+
+@pytest.mark.browser
+def test_the_matrix_shows_what_the_functions_give_in_every_reading(tab, site):
+    built, records, folder, _ = site
+    tab.goto((folder / "index.html").as_uri())
+    found = matrices(built, {record.record_id: record for record in records})
+    assert len(found) == 2
+    for matrix in found:
+        section = tab.locator(f"#matrix-{matrix.section.key}")
+        for reading in matrix.readings:
+            section.locator(f'button[data-state="{reading.key}"]').click()
+            shown_now = section.locator("div[data-state]:visible")
+            assert shown_now.count() == 1 and matrix_sentence(reading) in shown_now.inner_text()
+            values = [float(v) if v else None for v in shown_now.locator("td").evaluate_all("cells => cells.map(c => c.dataset.value)")]
+            assert values == [cell.cost.value for cell in reading.cells]
+    front = json.loads((folder / "front.json").read_text())
+    assert [len(one["readings"][0]["cells"]) for one in front["matrices"]] == [4, 4]
+    assert (folder / "front.md").read_text().count("median seconds to the target, trials that hit it") == 2
+
+
+@pytest.mark.browser
+def test_the_page_of_headlines_shows_the_factor_on_every_workload(tab, site):
+    built, records, folder, _ = site
+    tab.goto((folder / "index.html").as_uri())
+    tab.locator("#front-1 a", has_text="By workload").click()
+    for i, front in enumerate(front_boards(built, records, "adamw"), 1):
+        headlines = next(iter(front.headlines.values()))
+        parts = breakdown(front.field, headlines).parts
+        cells = tab.locator(f"#front-{i} tbody td.r:not(.time)").evaluate_all("cells => cells.map(c => Number(c.dataset.value))")
+        assert cells == [part.factor.factor.value for h in headlines for part in parts[h.entry].values()]
 
 
 @pytest.mark.browser

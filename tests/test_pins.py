@@ -40,25 +40,46 @@ def pinned(pairs, before=None):
 
 
 def test_new_reference_trials_and_new_entries_move_no_score_of_a_pinned_version():
-    pins = pinned(BASE)
-    before, version = factors(BASE, pins)
-    more = BASE + entered("reference", 26, 2, first=5) + entered("muon", 12, 3)
+    apart = BASE + entered("prodigy", 24, 4, first=20)  # no seed of the reference's
+    pins = pinned(apart)
+    before, version = factors(apart, pins)
+    more = apart + entered("reference", 26, 2, first=5) + entered("muon", 12, 3)
     after, _ = factors(more, pins)
-    assert version == "version 1" and after["lion"] == before["lion"] and "muon" in after
-    assert factors(more, None)[0]["lion"] != before["lion"]
+    assert version == "version 1" and {name: after[name] for name in before} == before and "muon" in after
+    assert factors(more, None)[0]["prodigy"] != before["prodigy"]
     following = pinned(more, pins)
-    assert following.version == 2 and factors(more, following)[0]["lion"] == factors(more, None)[0]["lion"]
+    assert following.version == 2 and factors(more, following)[0] == factors(more, None)[0]
 
 
-def test_a_workload_that_the_reference_ran_on_later_makes_the_next_version_and_moves_no_pin():
+def test_an_entry_is_held_against_the_reference_trials_with_its_seeds():
+    slow_day = entered("reference", 40, 2, first=5) + entered("lion", 60, 3, first=5)
+    both = [(replace(r, entry=replace(r.entry, name="later") if r.entry.name == "lion" else r.entry), c) for r, c in slow_day]
+    found, _ = factors(BASE + both, None)
+    alone, _ = factors(BASE, None)
+    assert found["lion"] == alone["lion"] and found["reference"].value == 1.0
+    assert found["later"].value == pytest.approx(40 / 60, rel=0.1)  # twice as slow a day moves no factor
+    few, _ = factors(BASE + [pair for pair in both if pair[0].entry.name != "later" or pair[0].seed < 7], None)
+    assert few["later"].value == pytest.approx(30 / 60, rel=0.2) and few["later"].interval is None  # all reference trials, for want of five
+
+
+def test_further_trials_of_the_reference_extend_the_pins_and_move_no_factor_of_entries_beside_the_old_ones():
     first = [pair for pair in BASE if pair[0].workload == WORKLOADS[0]]
     pins = pinned(first)
-    again = board([record for record, _ in first + [p for p in entered("reference", 26, 2, first=5) if p[0].workload == WORKLOADS[0]]])
-    assert extended_pins(again, pins) == pins, "more trials on a pinned workload"
+    assert extended_pins(board([record for record, _ in first]), pins) == pins
     following = extended_pins(board([record for record, _ in BASE]), pins)
     assert following.version == 2 and set(following.record_ids["cpu2"]) == {of.identity for of in WORKLOADS}
     identity = WORKLOADS[0].identity
     assert following.record_ids["cpu2"][identity] == pins.record_ids["cpu2"][identity]
+    more = BASE + entered("reference", 26, 2, first=5)
+    last = extended_pins(board([record for record, _ in more]), following)
+    assert last.version == 3 and all(len(ids) == 10 for ids in last.record_ids["cpu2"].values())
+    assert factors(more, last)[0]["lion"] == factors(BASE, following)[0]["lion"]
+
+
+def test_trials_of_another_setting_of_the_reference_extend_no_pin():
+    pins = pinned(BASE)
+    other = [(replace(r, entry=replace(r.entry, hyperparameters={"lr": 1.0})), c) for r, c in entered("reference", 26, 2, n=7, first=5)]
+    assert extended_pins(board([record for record, _ in BASE + other]), pins) == pins
 
 
 def test_pins_survive_their_file(tmp_path):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from timetrial.leaderboards.boards import board
 from timetrial.leaderboards.cells import Cell, Field, field, pin, relaxed
+from timetrial.leaderboards.coupling import coupling
 from timetrial.leaderboards.horizons import horizon_points
-from timetrial.leaderboards.matrix import coupling
 from timetrial.leaderboards.profile import held_out_rule, profile_score, profile_score_trapezoid
 from timetrial.leaderboards.scores import ecdf, headlines, leave_one_entry_out, leave_one_workload_out, level_factors
 from timetrial.suite.errors import RecordError
@@ -60,7 +60,8 @@ def by_entry(found):
 def test_a_factor_is_the_ratio_of_medians_and_the_headline_their_geometric_mean():
     found = by_entry(headlines(field_of(example())))
     for entry in MEDIANS:
-        ratios = [np.median(main_seconds(example(), "adamw", w)) / np.median(main_seconds(example(), entry, w)) for w in WORKLOADS]
+        beside = [pair for pair in example() if pair[0].seed < 5 or entry == "adamw"]  # of the reference, the seeds that the entry has
+        ratios = [np.median(main_seconds(beside, "adamw", w)) / np.median(main_seconds(beside, entry, w)) for w in WORKLOADS]
         assert found[entry].factor.value == pytest.approx(float(np.exp(np.mean(np.log(ratios)))))
     ranked = [h for h in headlines(field_of(example())) if h.why is None]
     assert ranked == sorted(ranked, key=lambda h: -h.factor.value)

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import timetrial
 from timetrial.leaderboards.boards import board
+from timetrial.suite import machine
 from timetrial.suite.config import resolve
 from timetrial.suite.errors import ConfigError, UnknownName
+from timetrial.suite.protocol import protocol
 from timetrial.suite.record import Status, read_record
-from timetrial.suite.study import Arm, Study, chosen_plans, expected_seconds, load_study, missing, run_study, study_plans, tuning_plans
+from timetrial.suite.study import (
+    Arm,
+    Study,
+    chosen_plans,
+    expected_seconds,
+    finished,
+    load_study,
+    missing,
+    run_study,
+    study_plans,
+    tuning_plans,
+)
 from timetrial.suite.tuning import best_trial
+from timetrial.suite.verify import verify_set
 
 SHORT = ("workload.budget.examples=1000", "workload.budget.charged_seconds=1000", "loader=torch")
 STUDY = Study("mine", "a test", ("digits_mlp",), (Arm("adamw"), Arm("lion", overrides={"lr": 0.001})), 2)
@@ -62,6 +78,44 @@ def test_unknown_studies_and_no_seeds_are_refused():
         load_study("demoo")
     with pytest.raises(ConfigError, match="seeds: expected at least 1"):
         load_study("demo", seeds=0)
+
+
+def test_a_disturbed_trial_is_run_again_on_a_calm_machine_and_the_calm_one_counts(home, monkeypatch):
+    stolen, waits = iter([0.3, 0.2, 0.0, 0.0]), []
+    monkeypatch.setattr(machine, "stolen_fraction", lambda before, seconds: next(stolen))
+    monkeypatch.setattr(machine, "wait_until_calm", lambda limit, patience: waits.append((limit, patience)))
+    rule = protocol().disturbance
+    plans = [replace(p, workload=replace(p.workload, ranked=True)) for p in study_plans(STUDY, SHORT)[:2]]
+    records = run_study(plans, home)
+    assert [r.disturbed for r in records] == [True, True, False, False] and waits == [(rule.stolen_fraction, rule.patience_seconds)] * 2
+    assert missing(plans, home) == [] and [r.record_id for r, _ in finished(plans, home)] == [r.record_id for r in records[2:]]
+    built = board(records)
+    assert {i for row in built.sections[0].rows for i in row.record_ids} == {r.record_id for r in records[2:]}
+    assert [r.reason.count("the hypervisor kept") for r in built.rejected] == [1, 1]
+    assert all(check.passed for check in verify_set(records))
+
+
+def test_a_machine_that_never_calms_ends_the_repeats_and_its_first_trial_counts(home, monkeypatch):
+    monkeypatch.setattr(machine, "stolen_fraction", lambda before, seconds: 0.5)
+    monkeypatch.setattr(machine, "wait_until_calm", lambda limit, patience: False)
+    plan = study_plans(STUDY, SHORT)[0]
+    assert len(run_study([plan], home)) == 1, "no seconds rank on digits_mlp"
+    ranked = replace(plan, workload=replace(plan.workload, ranked=True), study="ranked")
+    records = run_study([ranked], home)
+    assert len(records) == 1 + protocol().disturbance.repeats and missing([ranked], home) == []
+    assert board(records).sections[0].rows[0].record_ids == (records[0].record_id,)
+
+
+def test_a_study_has_seeds_of_its_own_and_a_tuned_one_never_those_that_tuned(tmp_path, monkeypatch):
+    monkeypatch.setenv("TIMETRIAL_PATH", str(tmp_path))
+    (tmp_path / "study").mkdir()
+    text = "summary: a test\nworkloads: [digits_mlp]\narms: [{algorithm: adamw}]\nseeds: 2\n"
+    for name, own in (("later", "first_seed: 6\n"), ("tuned", "tuning_trials: 2\n"), ("stale", "tuning_trials: 2\nfirst_seed: 0\n")):
+        (tmp_path / "study" / f"{name}.yaml").write_text(f"name: {name}\n{text}{own}")
+    assert [plan.seed for plan in study_plans(load_study("later"))] == [6, 7]
+    assert list(load_study("tuned").seed_range) == [1, 2] and list(load_study("demo").seed_range) == [0, 1, 2]
+    with pytest.raises(ConfigError, match="first_seed: expected 1 or more, given 0"):
+        load_study("stale")
 
 
 def test_the_python_face_runs_a_trial_and_makes_a_board(home):
@@ -125,7 +179,6 @@ def test_the_time_of_a_study_is_forecast_from_earlier_trials(home):
 
 
 def test_a_busy_machine_is_told_before_timings_are_taken(home, monkeypatch):
-    from timetrial.suite import machine
     from timetrial.suite.cli.study import _forecast
 
     plans = study_plans(STUDY, SHORT)
@@ -137,19 +190,20 @@ def test_a_busy_machine_is_told_before_timings_are_taken(home, monkeypatch):
 
 
 def test_the_published_studies_follow_the_protocol():
-    from timetrial.suite.protocol import protocol
 
     rules, algorithms, matrix = protocol(), load_study("nano_algorithms"), load_study("nano_matrix")
     assert algorithms.tuning_trials == rules.tuning.trials and algorithms.seeds == rules.full.seeds
     assert set(algorithms.workloads) == set(rules.full.workloads)
     assert len(algorithms.arms) >= 11 and algorithms.arms[0] == Arm("reference")
     cells = {(arm.algorithm, arm.curation, arm.keep_fraction) for arm in matrix.arms}
+    others = [load_study("nano_curation_core"), algorithms]
+    assert all(set(matrix.seed_range).isdisjoint(other.seed_range) for other in others), "a board counts a seed of an entry once"
+    assert set(others[0].seed_range).isdisjoint(algorithms.seed_range)
     assert len(cells) == len(matrix.arms) == len({a for a, _, _ in cells}) * len({(c, k) for _, c, k in cells}) == 16
 
 
 def test_the_published_study_of_curation_asks_nothing_of_a_core_workload_that_it_lacks():
     from timetrial.leaderboards.curation import CONTROLS
-    from timetrial.suite.protocol import protocol
 
     study = load_study("nano_curation_core")
     assert set(study.workloads) == set(protocol().full.workloads) and study.seeds == protocol().full.seeds

@@ -122,7 +122,7 @@ def test_an_edited_exchanged_or_missing_selection_is_seen(chosen, tmp_path):
 
 
 def test_a_dropped_or_repeated_seed_of_a_set_is_named(ran):
-    records = [read_record(folder)[0] for folder in ran]
+    records = [replace(read_record(folder)[0], machine={}) for folder in ran]  # a disturbed seed may stand twice
     assert all(check.passed for check in verify_set(records))
     (gap,) = verify_set(records[:2] + records[3:])
     assert gap.passed is False and "seed 2 missing" in gap.detail
@@ -182,7 +182,7 @@ def test_a_pack_holds_the_trials_that_tuned_the_study(ran, tmp_path):
 
 
 def test_a_seed_may_run_once_under_each_ruleset(ran):
-    record = read_record(ran[0])[0]
+    record = replace(read_record(ran[0])[0], machine={})
     assert all(check.passed for check in verify_set([record, replace(record, ruleset=Ruleset.SELF_TUNING)]))
     assert not all(check.passed for check in verify_set([record, record]))
 

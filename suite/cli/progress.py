@@ -44,7 +44,8 @@ class TrialDisplay:
         self._rows: dict[tuple[str, str], list[Record]] = {(p.workload.name, p.entry_name): [] for p in plans}
         self._curves: dict[tuple[str, str], list[CurvePoint]] = {}  # of each entry's running or latest trial
         self._running: tuple[str, str] | None = None
-        self._done, self._since = 0, time.perf_counter()
+        self._ended: set[tuple[str, int]] = set()  # a disturbed trial and its repeats are one
+        self._since = time.perf_counter()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -73,11 +74,11 @@ class TrialDisplay:
         key = (plan.workload.name, plan.entry_name)
         self._running = None
         self._rows[key].append(record)
-        self._done += 1
+        self._ended.add((plan.digest, plan.seed))
         if self._live is not None:
             self._live.update(self._render(), refresh=True)
         elif not self._quiet and len(self._plans) > 1:
-            print(f"[{self._done}/{len(self._plans)}] {summary(record)}", file=sys.stderr, flush=True)
+            print(f"[{len(self._ended)}/{len(self._plans)}] {summary(record)}", file=sys.stderr, flush=True)
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -112,13 +113,20 @@ class TrialDisplay:
             sign = "≥" if w.metric.direction is Direction.MAXIMIZE else "≤"
             return f"target: {w.metric.name} {sign} {w.ladder.main:g}; Ctrl-C stops between two steps and can be resumed"
         passed = time.perf_counter() - self._since
-        to_do = len(self._plans) - self._done
-        left = f", about {_duration(passed / self._done * to_do)} left" if self._done and to_do else ""
-        return f"{self._done} of {len(self._plans)} trials, {_duration(passed)} so far{left}    ● hit  ○ missed  ✕ diverged  ! failed"
+        done = len(self._ended)
+        to_do = len(self._plans) - done
+        left = f", about {_duration(passed / done * to_do)} left" if done and to_do else ""
+        return f"{done} of {len(self._plans)} trials, {_duration(passed)} so far{left}    ● hit  ○ missed  ✕ diverged  ! failed"
 
 
 def summary(record: Record) -> str:
     """One line about a finished trial."""
+    if record.disturbed:
+        return f"{_outcome(record)}; disturbed: the hypervisor kept {record.machine['stolen_fraction']:.0%} of the CPUs meanwhile"
+    return _outcome(record)
+
+
+def _outcome(record: Record) -> str:
     w, crossing = record.workload, record.crossing()
     head = f"{w.name} · {record.entry.name} · seed {record.seed}: {record.status}"
     unit = "" if w.metric.unit == "fraction" else f" {w.metric.unit}"

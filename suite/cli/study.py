@@ -118,7 +118,7 @@ def run_plans(plans: Sequence[Plan], arguments: argparse.Namespace) -> bool:
         records = run_study(plans, arguments.home, on_point=display.on_point, on_record=display.on_record)
     if not arguments.no_mlflow:
         mirror_quietly([arguments.home / "records" / record.record_id for record in records], arguments.home)
-    whole = len(records) == len(plans) and records[-1].status != "interrupted"
+    whole = records[-1].status != "interrupted"
     if not whole:
         print("interrupted; the same command resumes it", file=sys.stderr)
     return whole
