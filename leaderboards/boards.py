@@ -46,7 +46,7 @@ class Row:
     """One entry on one workload. ``to_target`` is the median cost to the main target by lens, missed trials above every hit.
 
     ``final_quality`` is on the validation split at the end of training, ``test_quality`` on the test split at the hit. ``stopped`` of the
-    trials ended early as hopeless: misses that have no end.
+    trials ended early as hopeless: misses that have no end. From ``disturbed`` of them the hypervisor kept too much of the machine.
     ``settings_digest`` tells settings of one entry apart that differ in options, hyperparameters or source; ``label`` is the
     entry's name, with the beginning of that digest where a section holds several settings of it, and its ``states`` (disputed,
     superseded) in brackets.
@@ -68,6 +68,7 @@ class Row:
     record_ids: tuple[str, ...]
     states: tuple[str, ...] = ()
     stopped: int = 0
+    disturbed: int = 0
 
 
 PROVISIONAL = "provisional targets: shown, not ranked"
@@ -252,13 +253,13 @@ def _rows(records: Sequence[Record], said: Mapping[str, Verdict]) -> tuple[tuple
     """Rows of one section, fastest first, and the repeats of seeds."""
     entries: dict[tuple[str, ...], dict[int, Record]] = defaultdict(dict)
     repeats = []
-    for record in sorted(records, key=lambda r: r.disturbed):  # of a seed, the first that the machine did not disturb
+    for record in sorted(records, key=lambda r: r.disturbance):  # of a seed the least disturbed, of these the first
         e = record.entry
         key = (e.name, e.algorithm, e.curation, repr(keep_fraction(record)), settings_digest(e))
         first = entries[key].setdefault(record.seed, record)
         if first is not record:
             why = "which started first"
-            if record.disturbed and not first.disturbed:
+            if record.disturbance > first.disturbance:
                 stolen = record.machine["stolen_fraction"]
                 why = f"since the hypervisor kept {stolen:.0%} of the CPUs from this trial"
             reason = f"seed {record.seed} of this entry is counted by {first.record_id}, {why}; a seed counts once"
@@ -300,6 +301,7 @@ def _row(records: Sequence[Record]) -> Row:
         test_quality=median(test),
         record_ids=tuple(r.record_id for r in records),
         stopped=sum(r.stopped is not None for r in records),
+        disturbed=sum(r.disturbed for r in records),
     )
 
 

@@ -61,7 +61,7 @@ def finished(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def arms_of(trials: Sequence[Trial]) -> dict[ArmKey, dict[int, Trial]]:
-    """Finished trials by arm and seed. A seed that ran twice counts once, the earliest that the machine did not disturb."""
+    """Finished trials by arm and seed. A seed that ran twice counts once, the least disturbed, of these the earliest."""
     ended = finished(trials)
     names = _names({_options(record) for record, _ in ended})
     found: dict[ArmKey, dict[int, Trial]] = {}
@@ -71,9 +71,9 @@ def arms_of(trials: Sequence[Trial]) -> dict[ArmKey, dict[int, Trial]]:
     return found
 
 
-def _precedence(trial: Trial) -> tuple[bool, str, str]:
+def _precedence(trial: Trial) -> tuple[float, str, str]:
     record, _ = trial
-    return record.disturbed, record.started_at or "", record.record_id
+    return record.disturbance, record.started_at or "", record.record_id
 
 
 def full_seconds(arms: Mapping[ArmKey, Mapping[int, Trial]]) -> float | None:

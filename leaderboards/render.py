@@ -118,6 +118,8 @@ def notes(section: Section) -> list[str]:
         found.append("a missed trial counts as slower than every hit; the median is not known where half or more missed")
     if ended := [f"{row.label} ({row.stopped} of {row.n})" for row in section.rows if row.stopped]:
         found.append(f"stopped early, too far behind to hit; counted as missed, without a final quality: {', '.join(ended)}")
+    if shaken := [f"{row.label} ({row.disturbed} of {row.n})" for row in section.rows if row.disturbed]:
+        found.append(f"disturbed, the hypervisor kept part of the machine from every try of a seed: {', '.join(shaken)}")
     found += [f"{row.label}: {state}" for row in section.rows for state in row.states]
     return found
 
@@ -165,7 +167,7 @@ _ESTIMATES = {
     "test_quality_at_hit": "metric unit",
 }  # fmt: skip
 _IDENTITY = ("origin", "tier", "hardware_class", "ruleset", "workload", "workload_digest", "targets", "metric", "metric_unit", "target")
-_ENTRY = ("label", "entry", "algorithm", "curation", "keep_fraction", "settings_digest", "n", "hits", "stopped")
+_ENTRY = ("label", "entry", "algorithm", "curation", "keep_fraction", "settings_digest", "n", "hits", "stopped", "disturbed")
 _CSV_COLUMNS = (*_IDENTITY, *_ENTRY, *(f"{name}{part} [{unit}]" for name, unit in _ESTIMATES.items() for part in ("", " low", " high")))
 
 

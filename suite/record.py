@@ -256,8 +256,15 @@ class Record:
     @property
     def disturbed(self) -> bool:
         """Whether the hypervisor kept more of the CPUs while it ran than the protocol allows; False where nothing tells."""
+        return self.disturbance > 0
+
+    @property
+    def disturbance(self) -> float:
+        """The share of the CPUs that was kept where it is above the limit, else 0: of equal trials the least disturbed counts."""
         stolen, limit = self.machine.get("stolen_fraction"), self.machine.get("stolen_limit")
-        return isinstance(stolen, (int, float)) and isinstance(limit, (int, float)) and stolen > limit
+        if not isinstance(stolen, (int, float)) or not isinstance(limit, (int, float)):
+            return 0.0
+        return float(stolen) if stolen > limit else 0.0
 
     def crossing(self, level: float | None = None) -> Crossing | None:
         """The crossing of a level (the main one by default); None when the ladder has no such level."""

@@ -221,11 +221,11 @@ def _arm_plan(study: Study, workload: str, arm: Arm, overrides: Sequence[str]) -
 def _of_plan(plan: Plan, found: Mapping[_Key, Sequence[tuple[Record, Curve]]]) -> Sequence[tuple[Record, Curve]]:
     """The plan's trials, the one that counts first; both those stopped early and the whole ones where it may be stopped."""
     whole, stopped = (found.get((plan.study, plan.digest, ended), ()) for ended in (False, True))
-    return whole if plan.early_stop is None else sorted([*whole, *stopped], key=lambda trial: trial[0].disturbed)
+    return whole if plan.early_stop is None else sorted([*whole, *stopped], key=lambda trial: trial[0].disturbance)
 
 
 def _finished(home: Path) -> dict[_Key, list[tuple[Record, Curve]]]:
-    """Finished records by study, trial and whether they were stopped early: undisturbed ones first, of these the one started first."""
+    """Finished records by study, trial and whether they were stopped early: least disturbed first, of these the one started first."""
     found: dict[_Key, list[tuple[Record, Curve]]] = {}
     for path in sorted((home / "records").glob("*/record.json")):
         try:
@@ -234,4 +234,4 @@ def _finished(home: Path) -> dict[_Key, list[tuple[Record, Curve]]]:
             continue
         if record.status in DONE:
             found.setdefault((record.study, record.trial_digest, record.stopped is not None), []).append((record, curve))
-    return {key: sorted(trials, key=lambda trial: trial[0].disturbed) for key, trials in found.items()}
+    return {key: sorted(trials, key=lambda trial: trial[0].disturbance) for key, trials in found.items()}
