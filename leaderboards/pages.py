@@ -111,6 +111,8 @@ class _Site:
     ) -> None:
         self.board, self.records, self.curves, self.reference, self.title = board, records, curves, reference, title
         self.by_id = {record.record_id: record for record in records}
+        tuning = {one.record_id for one in board.tuning}
+        self.standing = [*_counted(board, self.by_id), *(record for i, record in self.by_id.items() if i in tuning)]
         entries = sorted({row.entry for section in board.sections for row in section.rows})
         self.entry_pages = {entry: f"entry/{_slug(entry)}.html" for entry in entries}
         self.fronts = front_boards(board, list(self.by_id.values()), reference, pins)
@@ -181,7 +183,7 @@ class _Site:
                 ecdf=runtime_ecdf(section, self.by_id),
                 history=record_history(section, self.by_id),
                 horizons=_horizons(section, self.by_id, self.curves),
-                tuning=tuned(section, self.records),
+                tuning=tuned(section, self.standing),
                 mlperf=as_mlperf(section, self.by_id, self.reference),
                 reference=self.reference,
                 miss_multiple=MISS_MULTIPLE,
@@ -191,7 +193,7 @@ class _Site:
 
     def entries(self) -> dict[str, str]:
         """A page an entry."""
-        ledgers = _ledgers(self.board, self.by_id)
+        ledgers = _ledgers(self.board, self.by_id, self.standing)
         return {
             name: self._page(
                 "entry",
@@ -304,14 +306,15 @@ def _front(front: FrontBoard) -> list[dict[str, Any]]:
     return [{"state": state, "rows": [row(h) for h in found]} for state, found in front.headlines.items()]
 
 
-def _ledgers(board: Board, records: Mapping[str, Record]) -> dict[str, list[_Ledger]]:
+def _ledgers(board: Board, records: Mapping[str, Record], standing: Sequence[Record]) -> dict[str, list[_Ledger]]:
+    """Costs of every entry; ``standing`` are the trials that were not left out, tuning trials among them."""
     found = defaultdict(list)
     for section in board.sections:
         for row in section.rows:
             mine = tuple(records[i] for i in row.record_ids)
             seconds = {b: float(np.median([r.time.wall_seconds.get(b, 0.0) for r in mine])) for b in _BUCKETS}
             spent = {b: s for b, s in seconds.items() if s > 0}
-            found[row.entry].append(_Ledger(section, row, spent, mine, sensitivity(section, row.entry, records.values())))
+            found[row.entry].append(_Ledger(section, row, spent, mine, sensitivity(section, row.entry, standing)))
     return found
 
 

@@ -19,7 +19,7 @@ from ..suite.errors import RecordError
 from ..suite.record import Record
 from ..suite.schema import STRICT, build
 
-__all__ = ["FILE_NAME", "Standing", "Verdict", "read_states"]
+__all__ = ["FILE_NAME", "Standing", "Verdict", "read_states", "state_of"]
 
 FILE_NAME = "states.yaml"
 
@@ -51,7 +51,7 @@ def read_states(path: Path) -> dict[str, Verdict]:
     """States by record id or entry; empty when the file is not there. ``RecordError`` names a key that the schema refuses."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a pack has no states of its own
         return {}
     except (yaml.YAMLError, UnicodeDecodeError) as problem:
         raise RecordError(f"{path}: not valid YAML: {' '.join(str(problem).split())}") from None

@@ -135,17 +135,26 @@ def test_tuning_trials_are_counted_apart_from_what_was_left_out(home, tmp_path):
     assert "these 0 records, nor on the 1 tuning trials below" in page and "<code>tuning-trial</code>" in page
 
 
-def test_a_later_sitting_adds_to_what_is_published_and_moves_no_pin(home, tmp_path):
+def test_a_later_sitting_adds_to_what_is_published_and_moves_no_factor(home, tmp_path):
     out, later = tmp_path / "nano", tmp_path / "later"
     assert publish(home, out) == 0
-    pins = read_pins(out / "pins.yaml")
+    pins, before = read_pins(out / "pins.yaml"), headline(out, "adamw")
     ran = entered("reference", 25.0) + entered("lion", 18.0)
     write(later, [(replace(record, record_id=f"late-{record.record_id}", seed=record.seed + 10), curve) for record, curve in ran])
     assert publish(later, out) == 0
     board = json.loads((out / "site" / "board.json").read_text())
     rows = {(s["workload"]["name"], row["entry"]): row["n"] for s in board["sections"] for row in s["rows"]}
     assert rows["cifar10_cnn", "reference"] == 10 and rows["cifar10_cnn", "lion"] == rows["cifar10_cnn", "adamw"] == 5
-    assert read_pins(out / "pins.yaml") == pins
+    extended = read_pins(out / "pins.yaml")
+    assert extended.version == pins.version + 1 and headline(out, "adamw") == before
+    assert all(set(ids) < set(extended.record_ids["cpu2"][workload]) for workload, ids in pins.record_ids["cpu2"].items())
+
+
+def headline(out, entry):
+    """The first headline of an entry on the front board of training algorithms."""
+    front = next(f for f in json.loads((out / "site" / "front.json").read_text())["fronts"] if f["track"] == "training algorithms")
+    found = next(h for h in front["headlines"]["charged_seconds"] if h["entry"] == entry)
+    return found["factor"], found["at_budget"]
 
 
 def test_verification_recomputes_every_number_of_a_published_board(home, tmp_path, capsys):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from timetrial.leaderboards.boards import board
 from timetrial.leaderboards.pages import write_site
 from timetrial.leaderboards.scores import MISS_MULTIPLE
+from timetrial.leaderboards.states import Standing, Verdict
 from timetrial.leaderboards.tuning import hit_chances, tuned
 from timetrial.suite.record import Ruleset, Status
 
@@ -114,3 +115,15 @@ def test_the_page_of_a_workload_shows_it(tmp_path):
     assert "best of 2" in table and "best of 3" not in table and "(50 %)" in table and "1/2" in table
     write_site(board(records[3:]), records[3:], {}, tmp_path / "untuned", "adamw")
     assert "What tuning brings" not in (tmp_path / "untuned" / "workload" / f"{built.sections[0].key}.html").read_text()
+
+
+def test_withdrawn_tuning_trials_are_in_no_table_and_of_a_repeated_point_the_calm_trial_counts(tmp_path):
+    tried = tuning("adamw", [30.0, 10.0, 20.0])
+    shaken = replace(tuning("adamw", [MISS, MISS])[1], record_id="shaken", machine={"stolen_fraction": 0.4, "stolen_limit": 0.05})
+    records = [shaken, *tried, *fresh("adamw", [11.0, 12.0, 13.0], 1)]
+    (found,) = tuned(section(records), records)
+    assert (found.n, found.hits) == (3, 3)
+    built = board(records, states={tried[0].record_id: Verdict(Standing.WITHDRAWN, "disturbed")})
+    write_site(built, records, {}, tmp_path, "reference")
+    (page,) = (tmp_path / "workload").glob("*.html")
+    assert 'data-label="hits">2/2<' in page.read_text()

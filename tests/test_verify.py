@@ -14,7 +14,7 @@ from timetrial.suite.config import resolve
 from timetrial.suite.errors import RecordError, UserError
 from timetrial.suite.inputs import open_inputs
 from timetrial.suite.pack import pack, unpack
-from timetrial.suite.record import Ruleset, read_record
+from timetrial.suite.record import Ruleset, read_record, write_record
 from timetrial.suite.trial import run_trial
 from timetrial.suite.verify import plan_of_record, rerun, same_curve, verify_folder, verify_set
 
@@ -179,6 +179,17 @@ def test_a_pack_holds_the_trials_that_tuned_the_study(ran, tmp_path):
     assert main(["pack", "six", "--home", str(tmp_path)]) == 0
     folders = unpack(tmp_path / "packs" / "six.zip", tmp_path / "out")
     assert len(folders) == 2 and tried.name in {folder.name for folder in folders}
+
+
+def test_a_withdrawn_trial_may_stand_beside_its_repeat(ran, tmp_path):
+    place = tmp_path / "records"
+    for name in ("first", "again"):
+        record, curve = read_record(ran[0])
+        write_record(place / name, replace(record, record_id=name, machine={}), curve, (ran[0] / "config.yaml").read_text())
+    command = ["verify", str(place), "--home", str(tmp_path), "--quiet"]
+    assert main(command) == 1
+    (place / "states.yaml").write_text("first: {state: withdrawn, reason: run again}\n")
+    assert main(command) == 0
 
 
 def test_a_seed_may_run_once_under_each_ruleset(ran):

@@ -74,6 +74,7 @@ def _site(place: Path, arguments: argparse.Namespace) -> Check:
 
 
 def _checks(folders: list[Path], arguments: argparse.Namespace) -> list[Check]:
+    from ...leaderboards.states import FILE_NAME, Standing, read_states, state_of
     from ..errors import RecordError
     from ..record import read_record
     from ..verify import rerun, verify_folder, verify_set
@@ -85,7 +86,9 @@ def _checks(folders: list[Path], arguments: argparse.Namespace) -> list[Check]:
             read.append((*read_record(folder), folder))
         except RecordError:
             continue  # verify_folder has said so
-    checks += verify_set([record for record, _, _ in read])
+    states = {name: said for place in arguments.records for name, said in read_states(place / FILE_NAME).items()}
+    verdicts = [(record, state_of(record, states)) for record, _, _ in read]
+    checks += verify_set([record for record, said in verdicts if said is None or said.state is not Standing.WITHDRAWN])
     if arguments.rerun:
         others = [record for record, _, _ in read]
         for record, curve, folder in read:
