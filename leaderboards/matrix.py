@@ -90,7 +90,7 @@ def matrices(board: Board, records: Mapping[str, Record]) -> tuple[Matrix, ...]:
 
 
 def sentence(reading: Reading) -> str:
-    """What a reading allows to say of whether the best data depend on the algorithm, and what not."""
+    """What a reading allows to say of whether what a selection saves depends on the algorithm, and what not."""
     found = reading.coupling
     size = f"a factor of {found.typical:.2f}"
     if found.typical_interval is not None and found.typical_interval.high is not None:
@@ -100,8 +100,8 @@ def sentence(reading: Reading) -> str:
         return f"{said} One trial a cell cannot tell that from chance."
     p = f"p = {found.p:.2g}" if found.p >= 1e-4 else "p < 0.0001"
     if found.p < 1 - CONFIDENCE:
-        return f"{said} Which data cost least depends on the algorithm here (F-test of the interaction, {p})."
-    return f"{said} That the data of choice depend on the algorithm is not shown (F-test of the interaction, {p})."
+        return f"{said} What a selection saves depends on the algorithm here (F-test of the interaction, {p})."
+    return f"{said} That what a selection saves depends on the algorithm is not shown (F-test of the interaction, {p})."
 
 
 def _rectangle(rows: Sequence[Row], records: Mapping[str, Record]) -> dict[tuple[str, str], Row]:
