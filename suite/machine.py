@@ -232,9 +232,8 @@ def load(
 
 def stolen_seconds(probe: Probe | None = None) -> float | None:
     """CPU seconds, of all CPUs together, that the hypervisor has kept from this machine since boot; None where nothing tells them."""
-    match = re.search(r"^cpu\s+([\d ]+)$", (probe or Probe()).read("proc/stat"), re.MULTILINE)
-    numbers = match[1].split() if match else []
-    return int(numbers[7]) / os.sysconf("SC_CLK_TCK") if len(numbers) > 7 else None
+    numbers = _cpu_ticks(probe or Probe())
+    return numbers[7] / os.sysconf("SC_CLK_TCK") if len(numbers) > 7 else None
 
 
 def stolen_fraction(before: float | None, elapsed_seconds: float, probe: Probe | None = None) -> float | None:
@@ -378,12 +377,15 @@ def _cgroup(probe: Probe, *names: str) -> str:
     return next((text for name in names if (text := probe.read(f"sys/fs/cgroup/{name}").strip())), "")
 
 
+def _cpu_ticks(probe: Probe) -> list[int]:
+    """Clock ticks of all CPUs since boot by kind, stolen ones last; empty where nothing tells. Guest time is contained in user time."""
+    match = re.search(r"^cpu\s+([\d ]+)$", probe.read("proc/stat"), re.MULTILINE)
+    return [int(n) for n in match[1].split()][:8] if match else []
+
+
 def _ticks(probe: Probe) -> tuple[int, int]:
     """Busy and total clock ticks of all CPUs since boot; waiting for a disk is not busy."""
-    match = re.search(r"^cpu\s+([\d ]+)$", probe.read("proc/stat"), re.MULTILINE)
-    if not match:
-        return 0, 0
-    numbers = [int(n) for n in match[1].split()][:8]  # guest time is contained in user time
+    numbers = _cpu_ticks(probe)
     idle = sum(numbers[3:5])
     return sum(numbers) - idle, sum(numbers)
 

@@ -151,7 +151,7 @@ def missing(plans: Sequence[Plan], home: Path) -> list[Plan]:
     stopped early for a plan that is to be followed to its end. So are those whose trials were all disturbed, while the protocol allows
     to repeat them."""
     found = _finished(home)
-    return [plan for plan in plans if not _of_plan(plan, found) or _to_repeat(plan, _of_plan(plan, found))]
+    return [plan for plan in plans if _to_run(plan, _of_plan(plan, found))]
 
 
 def finished(plans: Sequence[Plan], home: Path) -> list[tuple[Record, Curve]]:
@@ -202,7 +202,8 @@ def _repeats(plan: Plan) -> int:
     return protocol().disturbance.repeats if plan.workload.ranked else 0
 
 
-def _to_repeat(plan: Plan, trials: Sequence[tuple[Record, Curve]]) -> bool:
+def _to_run(plan: Plan, trials: Sequence[tuple[Record, Curve]]) -> bool:
+    """Whether there is no trial yet, or none but disturbed ones and a repeat is left."""
     return len(trials) <= _repeats(plan) and all(record.disturbed for record, _ in trials)
 
 

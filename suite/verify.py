@@ -67,9 +67,8 @@ def verify_set(records: Sequence[Record]) -> list[Check]:
             arms[record.study or "", record.workload.identity, record.hardware_class or "", record.entry.name, settings].append(record)
     checks = []
     for (study, workload, _, entry, _), members in sorted(arms.items()):
-        calm = {record.seed for record in members if not record.disturbed}
-        repeated = {record.seed for record in members if record.disturbed} - calm  # of these the first counts
-        seeds = sorted([*(record.seed for record in members if not record.disturbed), *repeated])
+        calm = [record.seed for record in members if not record.disturbed]
+        seeds = sorted([*calm, *{record.seed for record in members} - set(calm)])  # a disturbed seed may have been repeated
         twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
         gaps = sorted(set(range(seeds[0], seeds[-1])) - set(seeds))
         said = [f"seed {', '.join(map(str, twice))} twice"] if twice else []
