@@ -253,7 +253,7 @@ def _rows(records: Sequence[Record], said: Mapping[str, Verdict]) -> tuple[tuple
     """Rows of one section, fastest first, and the repeats of seeds."""
     entries: dict[tuple[str, ...], dict[int, Record]] = defaultdict(dict)
     repeats = []
-    for record in sorted(records, key=lambda r: r.disturbance):  # of a seed the least disturbed, of these the first
+    for record in sorted(records, key=lambda r: r.precedence):
         e = record.entry
         key = (e.name, e.algorithm, e.curation, repr(keep_fraction(record)), settings_digest(e))
         first = entries[key].setdefault(record.seed, record)

@@ -222,8 +222,8 @@ def _values(claim: Claim, side: Side, trials: Sequence[Trial], seconds: float | 
     meant = [trial for trial in trials if _is(trial[0], side)]
     if len({repr(sorted(record.entry.curation_options.items())) for record, _ in meant}) > 1:
         return {}
-    earliest_last = sorted(meant, key=lambda trial: (trial[0].started_at or "", trial[0].record_id), reverse=True)
-    found = {record.seed: _value(claim.measure, (record, curve), seconds) for record, curve in earliest_last}
+    counting_last = sorted(meant, key=lambda trial: trial[0].precedence, reverse=True)
+    found = {record.seed: _value(claim.measure, (record, curve), seconds) for record, curve in counting_last}
     return {seed: value for seed, value in found.items() if value is not None}
 
 

@@ -27,7 +27,7 @@ FRACTIONS = 3
 @dataclass(frozen=True)
 class Scaling:
     """A method over its sizes: ``points`` are (kept examples, error) of every trial, sorted; the two forms of :func:`~.scaling.fit_decay`
-    and, where examples repeat, the law of repetition."""
+    and, where examples repeat, the law of repetition, fitted to at most so many ``passes`` over the same examples."""
 
     curation: str
     kept: tuple[int, ...]
@@ -35,6 +35,16 @@ class Scaling:
     power: Decay
     exponential: Decay
     repetition: Repetition | None
+    passes: float
+
+    @property
+    def half_life(self) -> str:
+        """That of repeated examples, as far as the passes made tell it: a longer one, or one within a pass, moves no point by much."""
+        if self.repetition is None:
+            return "not measured"
+        if self.repetition.half_life > self.passes:
+            return f"above {self.passes:.2g} epochs"
+        return "below 1 epoch" if self.repetition.half_life < 1 else f"{self.repetition.half_life:.2g} epochs"
 
 
 @dataclass(frozen=True)
@@ -65,9 +75,9 @@ def scaling(trials: Sequence[Trial]) -> tuple[Scaling, ...]:
             continue
         sizes, errors, seen, losses = ([float(value) for value in column] for column in zip(*rows, strict=True))
         power, exponential = fit_decay(sizes, errors)
-        repeated = min(losses) > 0 and any(s > k for k, s in zip(sizes, seen, strict=True))
-        law = fit_repetition(sizes, seen, losses) if repeated else None
-        found.append(Scaling(name, kept, tuple(zip(sizes, errors, strict=True)), power, exponential, law))
+        passes = max(s / k for k, s in zip(sizes, seen, strict=True))
+        law = fit_repetition(sizes, seen, losses) if min(losses) > 0 and passes > 1 else None
+        found.append(Scaling(name, kept, tuple(zip(sizes, errors, strict=True)), power, exponential, law, passes))
     return tuple(found)
 
 
@@ -114,7 +124,7 @@ def scaling_markdown(found: Sequence[Scaling]) -> str:
             "error does not fall" if decade is None else f"{formats.count(decade)} examples",
             f"{one.exponential.residual:.3f}",
             better(one).form,
-            "not measured" if one.repetition is None else f"{one.repetition.half_life:.2g} epochs",
+            one.half_life,
         )
         lines.append(markdown_row(cells))
     return "\n".join(lines) + "\n"

@@ -61,19 +61,14 @@ def finished(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def arms_of(trials: Sequence[Trial]) -> dict[ArmKey, dict[int, Trial]]:
-    """Finished trials by arm and seed. A seed that ran twice counts once, the least disturbed, of these the earliest."""
+    """Finished trials by arm and seed; a seed that ran twice counts once."""
     ended = finished(trials)
     names = _names({_options(record) for record, _ in ended})
     found: dict[ArmKey, dict[int, Trial]] = {}
-    for record, curve in sorted(ended, key=_precedence, reverse=True):
+    for record, curve in sorted(ended, key=lambda trial: trial[0].precedence, reverse=True):
         kept = 1.0 if record.selected is None else record.selected.keep_fraction
         found.setdefault(ArmKey(names[_options(record)], kept), {})[record.seed] = (record, curve)
     return found
-
-
-def _precedence(trial: Trial) -> tuple[float, str, str]:
-    record, _ = trial
-    return record.disturbance, record.started_at or "", record.record_id
 
 
 def full_seconds(arms: Mapping[ArmKey, Mapping[int, Trial]]) -> float | None:

@@ -47,7 +47,7 @@ def tuned(section: Section, records: Iterable[Record]) -> tuple[Tuned, ...]:
     """The tuned entries of a section, best first after all of their trials; the same records in any order give the same."""
     by_id = {record.record_id: record for record in records}
     groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for record in sorted(by_id.values(), key=lambda r: (r.disturbance, r.started_at or "", r.record_id)):
+    for record in sorted(by_id.values(), key=lambda r: r.precedence):
         is_tuning = (record.study or "").endswith(TUNING_SUFFIX) and record.status in _STARTED
         if is_tuning and section_key(record) == section_key(section):
             groups[record.entry.name, record.study or "", _settings(record)].append(record)

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
+from . import machine
 from .errors import ConfigError, UserError
 from .files import object_digest
 from .protocol import protocol
@@ -25,6 +26,7 @@ __all__ = [
     "CurationDefinition",
     "Plan",
     "entry_name",
+    "hardware_of",
     "instantiate",
     "plan_of",
     "resolve",
@@ -203,13 +205,20 @@ def resolve(overrides: Sequence[str]) -> Plan:
     return under(plan_of(composed), ruleset[-1] if ruleset else Ruleset.EXTERNAL_TUNING)
 
 
+def hardware_of(plan: Plan) -> str:
+    """The hardware class that the plan's trial has on this machine; several processes share its CPUs."""
+    return machine.trial_hardware_class(gpus_allowed=plan.processes == 1)
+
+
 def under(plan: Plan, ruleset: str) -> Plan:
-    """The plan as a ruleset has it run: self-tuning multiplies the workload's budget.
+    """The plan as this machine and a ruleset have it run: self-tuning multiplies the workload's budget, and so does, for seconds, hardware
+    that its targets were not frozen on.
 
     Raises ``ConfigError`` for an unknown ruleset, and under self-tuning for hyperparameters that differ from the algorithm's own.
     """
     if ruleset not in list(Ruleset):
         raise ConfigError(f"ruleset: expected {' or '.join(Ruleset)}, given {ruleset!r}")
+    plan = _elsewhere(plan)
     if ruleset == Ruleset.EXTERNAL_TUNING:
         return plan
     own = plan.defaults or {}
@@ -218,6 +227,17 @@ def under(plan: Plan, ruleset: str) -> Plan:
         raise ConfigError(f"ruleset {ruleset}: there are no hyperparameters to set; given {', '.join(sorted(given))}")
     larger = plan.workload.budget.times(protocol().self_tuning.budget_factor)
     return replace(plan, workload=replace(plan.workload, budget=larger), ruleset=Ruleset(ruleset)).checked()
+
+
+def _elsewhere(plan: Plan) -> Plan:
+    """The plan with more seconds where the frozen ones belong to another hardware class; seconds that somebody set stay."""
+    frozen, budget = plan.workload.reference, plan.workload.budget
+    if frozen is None or budget.charged_seconds != definition("workload", plan.workload.name)["budget"]["charged_seconds"]:
+        return plan
+    if frozen.hardware_class == hardware_of(plan):
+        return plan
+    seconds = protocol().hardware.elsewhere_factor * budget.charged_seconds
+    return replace(plan, workload=replace(plan.workload, budget=replace(budget, charged_seconds=seconds)))
 
 
 def _with_reference(overrides: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Which machine, software and code produced a number, without anything that tells who or where.
 
 Two timings compare only within one :func:`hardware_class`; two curves are bit-identical only within one :func:`numerics_key`.
-Nothing here returns a user name, a host name or an absolute path. Only :func:`numerics` imports torch.
+Nothing here returns a user name, a host name or an absolute path. Only :func:`numerics` imports torch, and where there are GPUs
+:func:`trial_hardware_class`.
 """
 
 from __future__ import annotations
@@ -16,40 +17,41 @@ import resource
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .files import object_digest
+from .protocol import protocol
 
 __all__ = [
     "Probe",
+    "cpu_class",
     "cpu_count",
     "fingerprint",
     "git_state",
     "gpus",
     "hardware_class",
-    "load",
     "numerics",
     "numerics_key",
     "peak_memory_bytes",
     "software_versions",
-    "stolen_fraction",
-    "stolen_seconds",
-    "wait_until_calm",
+    "trial_hardware_class",
 ]
 
 _ISA = frozenset(
     "sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_bf16 amx_int8 "
     "asimd asimdhp asimddp bf16 i8mm sve sve2 sme".split()
 )
+_EXTENSIONS = {"amx_bf16": "amx", "avx512_bf16": "bf16", "bf16": "bf16", "avx512f": "avx512", "avx2": "avx2"}
+"""What a step's products are computed with, fastest first: two machines of one CPU count and different entries differ twofold."""
+_NO_NAME = re.compile(r"\((?:r|tm)\)|@.*|\bwith\b.*|\b\d+-core\b|\b\d+th gen\b|\b(?:intel|amd|cpu|processor)\b")
 _FAMILIES = "OMP KMP GOMP MKL OPENBLAS BLIS NUMBA CUDA CUBLAS CUDNN NCCL TORCH PYTORCH ATEN DNNL ONEDNN MALLOC LD_PRELOAD".split()
 _VARIABLES = re.compile(rf"({'|'.join(_FAMILIES)})[A-Z0-9_]*")
 _NUMERIC = "OMP_NUM_THREADS MKL_NUM_THREADS ATEN_CPU_CAPABILITY ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA CUBLAS_WORKSPACE_CONFIG".split()
-_SAMPLE_SECONDS = 5.0
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY")
 _GPU_COLUMNS = {
     "index": "index",
@@ -133,9 +135,10 @@ def fingerprint(folder: Path | None = None, probe: Probe | None = None) -> Mappi
 def hardware_class(gpu_count: int | None = None, probe: Probe | None = None) -> str:
     """The class within which times are ranked.
 
-    ``cpu2``: x86-64 with 2 logical CPUs that this process may use (affinity and container quota counted); other instruction
-    sets say so (``cpu8-aarch64``). With GPUs: ``h200x1-700w``, name, count and power limit. ``gpu_count`` is how many of the
-    visible GPUs a trial uses; None means all, 0 means a trial on the CPU of a machine that has GPUs.
+    ``cpu8-ryzen-7-5800x-avx2``: logical CPUs that this process may use (affinity and container quota counted), their model, and the best
+    instruction set for products; architectures other than x86-64 say so (``cpu8-aarch64-…``). What the protocol has a short name for is
+    called by it: ``cpu2``. With GPUs: ``h200x1-700w``, name, count and power limit. ``gpu_count`` is how many of the visible GPUs a trial
+    uses; None means all, 0 means a trial on the CPU of a machine that has GPUs.
     """
     probe = probe or Probe()
     cards = gpus(probe)[:gpu_count] if gpu_count != 0 else ()
@@ -143,8 +146,26 @@ def hardware_class(gpu_count: int | None = None, probe: Probe | None = None) -> 
         kinds = sorted({(_slug(card["name"]), card["power_limit_watts"]) for card in cards}, key=str)
         counts = [sum((_slug(c["name"]), c["power_limit_watts"]) == kind for c in cards) for kind in kinds]
         return "+".join(f"{name}x{n}-{watts:.0f}w" if watts else f"{name}x{n}" for (name, watts), n in zip(kinds, counts, strict=True))
-    suffix = "" if probe.architecture in ("x86_64", "amd64") else f"-{probe.architecture}"
-    return f"cpu{cpu_count(probe)}{suffix}"
+    return cpu_class(_cpu(probe))
+
+
+def cpu_class(cpu: Mapping[str, Any]) -> str:
+    """The :func:`hardware_class` of trials on CPUs that a :func:`fingerprint` describes under ``cpu``."""
+    architecture = "" if cpu["architecture"] in ("x86_64", "amd64") else cpu["architecture"]
+    words = re.findall(r"[a-z0-9]+", _NO_NAME.sub(" ", cpu["model"].lower()))
+    extension = next((short for flag, short in _EXTENSIONS.items() if flag in cpu["isa"]), "")
+    found = "-".join(filter(None, [f"cpu{cpu['usable_cpus']}", architecture, *words, extension]))
+    return next((short for short, stands_for in protocol().hardware.classes.items() if stands_for == found), found)
+
+
+@cache
+def trial_hardware_class(gpus_allowed: bool = True) -> str:
+    """The class that a trial started now will have: that of one GPU where torch can use one, else of the CPUs."""
+    if not gpus_allowed or not gpus():
+        return hardware_class(0)
+    import torch
+
+    return hardware_class(1 if torch.cuda.is_available() else 0)
 
 
 def numerics(probe: Probe | None = None) -> Mapping[str, Any]:
@@ -207,52 +228,6 @@ def git_state(folder: Path | None = None) -> Mapping[str, Any]:
         "dirty": bool(status.strip()),
         "diff_digest": hashlib.sha256(difference.encode()).hexdigest() if difference else None,
     }
-
-
-def load(
-    interval_seconds: float = 0.1, probe: Probe | None = None, sleep: Callable[[float], None] = time.sleep
-) -> Mapping[str, float | int | None]:
-    """How busy the machine is while this process waits: 1-minute load average, fraction of all CPU time spent busy, and the
-    number of processes that compute on GPUs. What the platform does not tell is None.
-    """
-    probe = probe or Probe()
-    text = probe.read("proc/loadavg").split()
-    average = float(text[0]) if text else None
-    before = _ticks(probe)
-    sleep(interval_seconds)
-    after = _ticks(probe)
-    total = after[1] - before[1]
-    processes = probe.nvidia_smi(["--query-compute-apps=pid", "--format=csv,noheader"])
-    return {
-        "load_average_1min": average,
-        "busy_fraction": round((after[0] - before[0]) / total, 4) if total > 0 else None,
-        "gpu_processes": len(processes.split()),
-    }
-
-
-def stolen_seconds(probe: Probe | None = None) -> float | None:
-    """CPU seconds, of all CPUs together, that the hypervisor has kept from this machine since boot; None where nothing tells them."""
-    numbers = _cpu_ticks(probe or Probe())
-    return numbers[7] / os.sysconf("SC_CLK_TCK") if len(numbers) > 7 else None
-
-
-def stolen_fraction(before: float | None, elapsed_seconds: float, probe: Probe | None = None) -> float | None:
-    """The share of all CPU time that was stolen since ``before``, a reading of :func:`stolen_seconds`, so many wall seconds ago."""
-    now = stolen_seconds(probe)
-    if before is None or now is None or elapsed_seconds <= 0:
-        return None
-    return round((now - before) / (elapsed_seconds * (os.cpu_count() or 1)), 4)
-
-
-def wait_until_calm(limit: float, patience_seconds: float, probe: Probe | None = None, sleep: Callable[[float], None] = time.sleep) -> bool:
-    """Wait until the stolen share of a sample is below ``limit``, at most so long; False when it never was. True where nothing tells."""
-    for _ in range(max(1, round(patience_seconds / _SAMPLE_SECONDS))):
-        before = stolen_seconds(probe)
-        sleep(_SAMPLE_SECONDS)
-        found = stolen_fraction(before, _SAMPLE_SECONDS, probe)
-        if found is None or found < limit:
-            return True
-    return False
 
 
 def peak_memory_bytes(probe: Probe | None = None) -> int:
@@ -375,19 +350,6 @@ def _filesystem(folder: Path, probe: Probe) -> str | None:
 def _cgroup(probe: Probe, *names: str) -> str:
     """First of the named control-group files that says something."""
     return next((text for name in names if (text := probe.read(f"sys/fs/cgroup/{name}").strip())), "")
-
-
-def _cpu_ticks(probe: Probe) -> list[int]:
-    """Clock ticks of all CPUs since boot by kind, stolen ones last; empty where nothing tells. Guest time is contained in user time."""
-    match = re.search(r"^cpu\s+([\d ]+)$", probe.read("proc/stat"), re.MULTILINE)
-    return [int(n) for n in match[1].split()][:8] if match else []
-
-
-def _ticks(probe: Probe) -> tuple[int, int]:
-    """Busy and total clock ticks of all CPUs since boot; waiting for a disk is not busy."""
-    numbers = _cpu_ticks(probe)
-    idle = sum(numbers[3:5])
-    return sum(numbers) - idle, sum(numbers)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,6 +15,7 @@ from .schema import STRICT, build
 __all__ = [
     "Disturbance",
     "EarlyStop",
+    "Hardware",
     "Protocol",
     "Round",
     "SelfTuning",
@@ -80,6 +82,17 @@ class Disturbance:
 
 
 @dataclass(frozen=True)
+class Hardware:
+    """``classes``: short names of the hardware that boards are published for, and the class that each stands for. On other hardware than a
+    workload's targets were frozen on, its budget in seconds is ``elsewhere_factor`` times as long, so that it cuts off what is far too slow
+    and the budget in examples ends the rest."""
+
+    __pydantic_config__: ClassVar = STRICT
+    classes: Mapping[str, str]
+    elsewhere_factor: float
+
+
+@dataclass(frozen=True)
 class Round:
     """What a submission runs: every workload with the fresh seeds 1 to ``seeds``."""
 
@@ -98,6 +111,7 @@ class Protocol:
     self_tuning: SelfTuning
     early_stop: EarlyStop
     disturbance: Disturbance
+    hardware: Hardware
     qualification: Round
     full: Round
 
@@ -117,7 +131,11 @@ class Protocol:
             ("qualification.seeds", self.qualification.seeds),
             ("full.seeds", self.full.seeds),
         )
-        factors = (("targets.budget_factor", self.targets.budget_factor), ("self_tuning.budget_factor", self.self_tuning.budget_factor))
+        factors = (
+            ("targets.budget_factor", self.targets.budget_factor),
+            ("self_tuning.budget_factor", self.self_tuning.budget_factor),
+            ("hardware.elsewhere_factor", self.hardware.elsewhere_factor),
+        )
         checks: list[tuple[str, float, bool, str]] = [(name, value, 0 < value <= 1, "more than 0 and at most 1") for name, value in shares]
         checks += [(name, value, value >= 1, "at least 1") for name, value in (*counts, *factors)]
         for name, value, ok, expected in checks:

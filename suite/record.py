@@ -260,11 +260,16 @@ class Record:
 
     @property
     def disturbance(self) -> float:
-        """The share of the CPUs that was kept where it is above the limit, else 0: of equal trials the least disturbed counts."""
+        """The share of the CPUs that was kept where it is above the limit, else 0."""
         stolen, limit = self.machine.get("stolen_fraction"), self.machine.get("stolen_limit")
         if not isinstance(stolen, (int, float)) or not isinstance(limit, (int, float)):
             return 0.0
         return float(stolen) if stolen > limit else 0.0
+
+    @property
+    def precedence(self) -> tuple[float, str, str]:
+        """Sort key of the trials of one entry and seed, of which the first counts: the least disturbed, of these the one started first."""
+        return self.disturbance, self.started_at or "", self.record_id
 
     def crossing(self, level: float | None = None) -> Crossing | None:
         """The crossing of a level (the main one by default); None when the ladder has no such level."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
-from . import machine
-from .config import REFERENCE, Plan, resolve
+from . import machine_load
+from .config import REFERENCE, Plan, hardware_of, resolve
 from .curve import Curve, CurvePoint
 from .early_stop import stop_rule
 from .errors import ConfigError, RecordError
@@ -36,7 +36,7 @@ __all__ = [
     "tuning_plans",
 ]
 
-_Key = tuple[str | None, str | None, bool]
+_Key = tuple[str | None, str | None, str | None, bool]
 DONE = frozenset({Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED})
 
 
@@ -137,19 +137,20 @@ def on_workloads(plans: Sequence[Plan], study: str, moved: Mapping[str, str], ov
 
 
 def expected_seconds(plans: Sequence[Plan], home: Path) -> tuple[float, int]:
-    """Wall seconds that the plans will take, by the median of earlier trials on the same workload, and how many plans have none."""
-    taken: dict[str, list[float]] = {}
+    """Wall seconds that the plans will take, by the median of earlier trials on the same workload here, and how many plans have none."""
+    taken: dict[tuple[str, str | None], list[float]] = {}
     for (record, _), *_ in _finished(home).values():
         if record.time.outer_seconds is not None:
-            taken.setdefault(record.workload.digest, []).append(record.time.outer_seconds)
-    known = [median(taken[plan.workload.digest]) for plan in plans if plan.workload.digest in taken]
+            taken.setdefault((record.workload.digest, record.hardware_class), []).append(record.time.outer_seconds)
+    wanted = [(plan.workload.digest, hardware_of(plan)) for plan in plans]
+    known = [median(taken[key]) for key in wanted if key in taken]
     return sum(known), len(plans) - len(known)
 
 
 def missing(plans: Sequence[Plan], home: Path) -> list[Plan]:
-    """The plans without a finished record of the same study; records that cannot be read count as absent, and so does one that was
-    stopped early for a plan that is to be followed to its end. So are those whose trials were all disturbed, while the protocol allows
-    to repeat them."""
+    """The plans without a finished record of the same study. Records that cannot be read or are of another hardware class count as absent,
+    and so does one that was stopped early for a plan that is to be followed to its end, and trials that were all disturbed, while the
+    protocol allows to repeat them."""
     found = _finished(home)
     return [plan for plan in plans if _to_run(plan, _of_plan(plan, found))]
 
@@ -194,7 +195,7 @@ def _trials(plan: Plan, home: Path, inputs: Inputs, on_point: Callable[[Plan, Cu
         yield record
         if not record.disturbed or record.status is Status.INTERRUPTED:
             return
-        machine.wait_until_calm(rule.stolen_fraction, rule.patience_seconds)
+        machine_load.wait_until_calm(rule.stolen_fraction, rule.patience_seconds)
 
 
 def _repeats(plan: Plan) -> int:
@@ -221,18 +222,19 @@ def _arm_plan(study: Study, workload: str, arm: Arm, overrides: Sequence[str]) -
 
 def _of_plan(plan: Plan, found: Mapping[_Key, Sequence[tuple[Record, Curve]]]) -> Sequence[tuple[Record, Curve]]:
     """The plan's trials, the one that counts first; both those stopped early and the whole ones where it may be stopped."""
-    whole, stopped = (found.get((plan.study, plan.digest, ended), ()) for ended in (False, True))
-    return whole if plan.early_stop is None else sorted([*whole, *stopped], key=lambda trial: trial[0].disturbance)
+    whole, stopped = (found.get((plan.study, plan.digest, hardware_of(plan), ended), ()) for ended in (False, True))
+    return whole if plan.early_stop is None else sorted([*whole, *stopped], key=lambda trial: trial[0].precedence)
 
 
 def _finished(home: Path) -> dict[_Key, list[tuple[Record, Curve]]]:
-    """Finished records by study, trial and whether they were stopped early: least disturbed first, of these the one started first."""
+    """Finished records by study, trial, hardware class and whether they were stopped early; the one that counts first."""
     found: dict[_Key, list[tuple[Record, Curve]]] = {}
-    for path in sorted((home / "records").glob("*/record.json")):
+    for path in (home / "records").glob("*/record.json"):
         try:
             record, curve = read_record(path.parent)
         except RecordError:
             continue
         if record.status in DONE:
-            found.setdefault((record.study, record.trial_digest, record.stopped is not None), []).append((record, curve))
-    return {key: sorted(trials, key=lambda trial: trial[0].disturbance) for key, trials in found.items()}
+            key = (record.study, record.trial_digest, record.hardware_class, record.stopped is not None)
+            found.setdefault(key, []).append((record, curve))
+    return {key: sorted(trials, key=lambda trial: trial[0].precedence) for key, trials in found.items()}

@@ -24,7 +24,7 @@ import torch
 
 from ..data_pipelines.batcher import Batcher
 from ..data_pipelines.curation.interface import DynamicMethod
-from . import machine
+from . import machine, machine_load
 from .algorithm import Batch, StepReport
 from .allowance import Allowance
 from .assembly import Assembly
@@ -137,7 +137,7 @@ class Trial:
         self.stopped: Stopped | None = None
         self.loader_name: str | None = None
         with clock.bucket(Bucket.PREPARE):
-            self.load_at_start, self.stolen_at_start = machine.load(), machine.stolen_seconds()
+            self.load_at_start, self.stolen_at_start = machine_load.load(), machine_load.stolen_seconds()
             self.inputs = inputs or open_inputs(plan.workload, home)
             self._check_needs()
             self.assembly = Assembly(plan, self.inputs, self.seeds)

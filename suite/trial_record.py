@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import machine
+from . import machine, machine_load
 from .clock import TEST, Bucket
-from .config import Plan
+from .config import Plan, hardware_of
 from .curve import crossings
 from .entry_code import code_digest, copy_code, source_of
 from .evaluate import finite
@@ -69,7 +69,7 @@ def write_trial(trial: Trial, status: Status) -> tuple[Record, Path]:
         selected=_selected(trial),
         cost=_cost(trial),
         resumed_count=trial.resumed_count,
-        hardware_class=machine.hardware_class(1 if trial.assembly.device.type == "cuda" else 0),
+        hardware_class=hardware_of(plan),
         numerics_key=machine.numerics_key(),
         machine=_machine(trial),
         software={**machine.software_versions(), "git": machine.git_state()},
@@ -109,7 +109,7 @@ def write_failed(plan: Plan, home: Path, reason: str, started_at: datetime) -> P
         time=TimeLedger(wall_seconds={}, cpu_seconds={}, span_seconds={}, charged_seconds=0.0, outer_seconds=lasted),
         trial_digest=plan.digest,
         study=plan.study,
-        hardware_class=machine.hardware_class(0),
+        hardware_class=hardware_of(plan),
         numerics_key=machine.numerics_key(),
         started_at=started_at.isoformat(timespec="milliseconds"),
         ended_at=now.isoformat(timespec="milliseconds"),
@@ -124,8 +124,8 @@ def write_failed(plan: Plan, home: Path, reason: str, started_at: datetime) -> P
 
 def _machine(trial: Trial) -> dict[str, Any]:
     """What it ran on, how busy that was, and how much of it the hypervisor kept."""
-    stolen = machine.stolen_fraction(trial.stolen_at_start, time.perf_counter() - trial.started)
-    loads = {"load_at_start": trial.load_at_start, "load_at_end": machine.load()}
+    stolen = machine_load.stolen_fraction(trial.stolen_at_start, time.perf_counter() - trial.started)
+    loads = {"load_at_start": trial.load_at_start, "load_at_end": machine_load.load()}
     return {**machine.fingerprint(), **loads, "stolen_fraction": stolen, "stolen_limit": protocol().disturbance.stolen_fraction}
 
 

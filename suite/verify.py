@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def verify_folder(folder: Path) -> list[Check]:
     except RecordError as problem:
         return [Check(folder.name, "evidence", False, str(problem).replace(str(folder), folder.name))]
     whole = Check(record.record_id, "evidence", True, f"schema, curve digest and {len(record.crossings)} crossings follow from curve.csv")
-    checks = [whole, _result(record, curve), _time(record, curve), _seeds(record), _source(record, folder)]
+    checks = [whole, _result(record, curve), _time(record, curve), _seeds(record), _hardware(record), _source(record, folder)]
     return [*checks, *_selection(record, folder), _config(record, folder), *_end(record, curve, folder)]
 
 
@@ -178,6 +178,18 @@ def _seeds(record: Record) -> Check:
         return Check(record.record_id, "seeds", None, "the record states no derived seeds")
     same = dict(record.seeds) == derive_seeds(record.seed)
     return Check(record.record_id, "seeds", same, f"{'are' if same else 'are not'} those that seed {record.seed} gives")
+
+
+def _hardware(record: Record) -> Check:
+    """Whether the hardware class is that of the CPUs which the record describes; nothing is said of GPUs."""
+    name, stated, cpu = "hardware class", record.hardware_class or "", record.machine.get("cpu")
+    if not stated.startswith("cpu") or not isinstance(cpu, Mapping):
+        return Check(record.record_id, name, None, "the record describes no CPUs that its class would follow from")
+    try:
+        found = machine.cpu_class(cpu)
+    except (KeyError, TypeError, AttributeError):
+        return Check(record.record_id, name, False, "its description of the CPUs is not one of a trial")
+    return Check(record.record_id, name, found == stated, f"{stated}, and the described CPUs are {found}")
 
 
 def _source(record: Record, folder: Path) -> Check:

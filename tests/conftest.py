@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from timetrial.data_pipelines.threads import prepare_environment
-from timetrial.suite import machine
+from timetrial.suite import machine, machine_load
 
 # marker -> (whether it is there, why not, the variable that turns its absence into a failure)
 NEEDS = {
@@ -73,9 +73,18 @@ def _home_of_the_session(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _calm_machine():
     """Whatever the hypervisor of this machine does, no trial of a test is disturbed by it, so none is run again."""
-    real = machine.stolen_seconds
+    real = machine_load.stolen_seconds
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(machine, "stolen_seconds", lambda probe=None: None if probe is None else real(probe))
+        patch.setattr(machine_load, "stolen_seconds", lambda probe=None: None if probe is None else real(probe))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _published_hardware():
+    """The CPUs that run the tests pass for those of the published boards, so that plans and records are the same on every machine."""
+    real, own = machine.cpu_class, machine.fingerprint()["cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "cpu_class", lambda cpu: "cpu2" if cpu == own else real(cpu))
         yield
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timetrial.leaderboards.curation import CUT_OFF, break_even_uses, markdown, places, report, two_budgets
-from timetrial.leaderboards.curation_scaling import scaling, time_scaling
+from timetrial.leaderboards.curation_scaling import scaling, scaling_markdown, time_scaling
 from timetrial.leaderboards.curation_trials import at_examples, at_seconds, quality_at
+from timetrial.leaderboards.scaling import Repetition
 from timetrial.suite import cli
 from timetrial.suite.curve import crossings
 from timetrial.suite.errors import UserError
@@ -237,6 +238,17 @@ def test_a_method_that_chooses_anew_every_epoch_keeps_the_examples_of_an_epoch()
     ]
     (one,) = scaling([*trials, *sized(of, "all", lambda n: 3 * n**-0.3)])
     assert one.kept == (4500, 13_500, 27_000, 45_000)
+
+
+def test_a_half_life_that_the_passes_made_do_not_tell_is_not_stated():
+    of = workload()
+    (one,) = scaling([*sized(of, "random", lambda n: 3 * n**-0.3), *sized(of, "all", lambda n: 3 * n**-0.3)])
+    said = {}
+    for half_life in (one.passes * 1.01, one.passes / 2, 0.5):
+        law = Repetition(1.0, -0.3, half_life, None, None, None, 0.0)
+        said[half_life] = scaling_markdown([replace(one, repetition=law)]).split("|")[-2].strip()
+    assert list(said.values()) == [f"above {one.passes:.2g} epochs", f"{one.passes / 2:.2g} epochs", "below 1 epoch"]
+    assert "not measured" in scaling_markdown([replace(one, repetition=None)])
 
 
 def test_error_against_seconds_is_the_least_reached_by_then_whatever_was_kept():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from timetrial.suite import machine
+from timetrial.suite import machine, machine_load
 from timetrial.suite.machine import Probe
 
 CPUINFO = """processor\t: {index}
@@ -68,13 +68,31 @@ def test_the_file_system_is_that_of_the_longest_mount_point(tmp_path):
     assert (kind("/home/x"), kind("/data/x"), kind("/data/far away/x"), kind("/database")) == ("overlay", "ext4", "nfs4", "overlay")
 
 
-def test_two_cpus_are_cpu2(tmp_path):
-    assert machine.hardware_class(probe=build_probe(tmp_path)) == "cpu2"
+def test_a_class_is_cpus_model_and_best_instruction_set(tmp_path):
+    assert machine.hardware_class(probe=build_probe(tmp_path)) == "cpu2-test-bf16"
 
 
-def test_another_instruction_set_is_another_class(tmp_path):
+def test_another_architecture_is_another_class(tmp_path):
     probe = build_probe(tmp_path)
-    assert machine.hardware_class(probe=Probe(probe.root, {}, probe.affinity, probe.nvidia_smi, "aarch64")) == "cpu2-aarch64"
+    assert machine.hardware_class(probe=Probe(probe.root, {}, probe.affinity, probe.nvidia_smi, "aarch64")) == "cpu2-aarch64-test-bf16"
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "name"),
+    [
+        ("Intel(R) Xeon(R) Processor", "avx2 avx512f avx512_bf16 amx_bf16", "cpu2"),  # the protocol's short name
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "avx2 avx512f", "cpu2-xeon-avx512"),
+        ("Intel(R) Xeon(R) Platinum 8488C", "avx512_bf16 amx_bf16", "cpu2-xeon-platinum-8488c-amx"),
+        ("AMD EPYC 9R14 96-Core Processor", "avx2 avx512f avx512_bf16", "cpu2-epyc-9r14-bf16"),
+        ("12th Gen Intel(R) Core(TM) i7-12700H", "avx2 avx_vnni", "cpu2-core-i7-12700h-avx2"),
+        ("AMD Ryzen 7 PRO 6850U with Radeon Graphics", "avx2", "cpu2-ryzen-7-pro-6850u-avx2"),
+        ("Old One", "sse4_2", "cpu2-old-one"),
+    ],
+)
+def test_two_machines_that_compute_differently_are_never_one_class(tmp_path, model, flags, name):
+    probe = build_probe(tmp_path, {"proc/cpuinfo": f"processor\t: 0\nmodel name\t: {model}\nflags\t\t: {flags}\n\n"})
+    assert machine.hardware_class(probe=probe) == name
+    assert machine.cpu_class(machine.fingerprint(probe=probe)["cpu"]) == name  # a record tells as much
 
 
 @pytest.mark.parametrize(
@@ -92,14 +110,14 @@ def test_another_instruction_set_is_another_class(tmp_path):
 def test_a_container_quota_counts_like_missing_cpus(tmp_path, files, expected):
     probe = build_probe(tmp_path, files, cpus=8)
     assert machine.cpu_count(probe) == expected
-    assert machine.hardware_class(probe=probe) == f"cpu{expected}"
+    assert machine.hardware_class(probe=probe) == f"cpu{expected}-test-bf16"
 
 
 def test_gpu_classes_name_card_count_and_power_limit(tmp_path):
     probe = build_probe(tmp_path, cards=(H200, OTHER_H200))
     assert machine.hardware_class(probe=probe) == "h200x2-700w"
     assert machine.hardware_class(1, probe) == "h200x1-700w"
-    assert machine.hardware_class(0, probe) == "cpu2"
+    assert machine.hardware_class(0, probe) == "cpu2-test-bf16"
 
 
 def test_mixed_cards_are_a_class_of_their_own(tmp_path):
@@ -158,9 +176,9 @@ def test_nothing_real_names_user_host_or_place(tmp_path, monkeypatch):
 
 def test_a_machine_that_tells_nothing_is_still_described(tmp_path):
     probe = Probe(tmp_path, {}, affinity=lambda: 3, nvidia_smi=lambda arguments: "", architecture="x86_64")
-    assert machine.hardware_class(probe=probe) == "cpu3"
+    assert machine.hardware_class(probe=probe).startswith("cpu3")
     assert json.dumps(machine.fingerprint(tmp_path, probe))
-    assert machine.load(0, probe, sleep=lambda seconds: None) == {"load_average_1min": None, "busy_fraction": None, "gpu_processes": 0}
+    assert machine_load.load(0, probe, sleep=lambda seconds: None) == {"load_average_1min": None, "busy_fraction": None, "gpu_processes": 0}
 
 
 def test_load_is_the_busy_share_while_waiting(tmp_path):
@@ -170,26 +188,26 @@ def test_load_is_the_busy_share_while_waiting(tmp_path):
         assert seconds == 0.25
         (tmp_path / "proc/stat").write_text("cpu  110 0 20 160 10 0 0 0 10 0\n")  # 30 busy, 60 idle, 10 waiting for the disk
 
-    assert machine.load(0.25, probe, wait) == {"load_average_1min": 1.5, "busy_fraction": 0.3, "gpu_processes": 0}
+    assert machine_load.load(0.25, probe, wait) == {"load_average_1min": 1.5, "busy_fraction": 0.3, "gpu_processes": 0}
 
 
 def test_stolen_time_is_what_the_hypervisor_kept_and_a_wait_ends_with_it(tmp_path):
     probe = build_probe(tmp_path, {"proc/stat": "cpu  100 0 0 100 0 0 0 500 0 0\n"})
     ticks = os.sysconf("SC_CLK_TCK")
-    before = machine.stolen_seconds(probe)
+    before = machine_load.stolen_seconds(probe)
     assert before == 500 / ticks
     stolen = iter([3.0, 2.0, 0.0, 0.0])  # seconds kept in each sample of five
 
     def wait(seconds):
-        total = machine.stolen_seconds(probe) * ticks + next(stolen) * ticks
+        total = machine_load.stolen_seconds(probe) * ticks + next(stolen) * ticks
         (tmp_path / "proc/stat").write_text(f"cpu  100 0 0 100 0 0 0 {total:.0f} 0 0\n")
 
-    assert machine.wait_until_calm(0.01, 60, probe, wait) is True and list(stolen) == [0.0]
+    assert machine_load.wait_until_calm(0.01, 60, probe, wait) is True and list(stolen) == [0.0]
     cpus = os.cpu_count()
-    assert machine.stolen_fraction(before, 10.0, probe) == round(5.0 / (10 * cpus), 4)
+    assert machine_load.stolen_fraction(before, 10.0, probe) == round(5.0 / (10 * cpus), 4)
     stolen = iter([5.0] * 3)
-    assert machine.wait_until_calm(0.01, 15, probe, wait) is False
-    assert machine.stolen_seconds(Probe(tmp_path / "nowhere")) is None and machine.stolen_fraction(None, 1.0, probe) is None
+    assert machine_load.wait_until_calm(0.01, 15, probe, wait) is False
+    assert machine_load.stolen_seconds(Probe(tmp_path / "nowhere")) is None and machine_load.stolen_fraction(None, 1.0, probe) is None
 
 
 def test_peak_memory_is_the_high_water_mark(tmp_path):

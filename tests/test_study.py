@@ -8,7 +8,7 @@ import pytest
 
 import timetrial
 from timetrial.leaderboards.boards import board
-from timetrial.suite import machine
+from timetrial.suite import machine_load
 from timetrial.suite.config import resolve
 from timetrial.suite.errors import ConfigError, UnknownName
 from timetrial.suite.protocol import protocol
@@ -82,8 +82,8 @@ def test_unknown_studies_and_no_seeds_are_refused():
 
 def test_a_disturbed_trial_is_run_again_on_a_calm_machine_and_the_calm_one_counts(home, monkeypatch):
     stolen, waits = iter([0.3, 0.2, 0.0, 0.0]), []
-    monkeypatch.setattr(machine, "stolen_fraction", lambda before, seconds: next(stolen))
-    monkeypatch.setattr(machine, "wait_until_calm", lambda limit, patience: waits.append((limit, patience)))
+    monkeypatch.setattr(machine_load, "stolen_fraction", lambda before, seconds: next(stolen))
+    monkeypatch.setattr(machine_load, "wait_until_calm", lambda limit, patience: waits.append((limit, patience)))
     rule = protocol().disturbance
     plans = [replace(p, workload=replace(p.workload, ranked=True)) for p in study_plans(STUDY, SHORT)[:2]]
     records = run_study(plans, home)
@@ -97,8 +97,8 @@ def test_a_disturbed_trial_is_run_again_on_a_calm_machine_and_the_calm_one_count
 
 def test_a_machine_that_never_calms_ends_the_repeats_and_the_least_disturbed_trial_counts(home, monkeypatch):
     stolen = iter([0.5, 0.5, 0.2, 0.3])
-    monkeypatch.setattr(machine, "stolen_fraction", lambda before, seconds: next(stolen))
-    monkeypatch.setattr(machine, "wait_until_calm", lambda limit, patience: False)
+    monkeypatch.setattr(machine_load, "stolen_fraction", lambda before, seconds: next(stolen))
+    monkeypatch.setattr(machine_load, "wait_until_calm", lambda limit, patience: False)
     plan = study_plans(STUDY, SHORT)[0]
     assert len(run_study([plan], home)) == 1, "no seconds rank on digits_mlp"
     ranked = replace(plan, workload=replace(plan.workload, ranked=True), study="ranked")
@@ -184,7 +184,7 @@ def test_a_busy_machine_is_told_before_timings_are_taken(home, monkeypatch):
 
     plans = study_plans(STUDY, SHORT)
     for busy, told in ((0.4, True), (0.01, False), (None, False)):
-        monkeypatch.setattr(machine, "load", lambda seconds, busy=busy: {"busy_fraction": busy})
+        monkeypatch.setattr(machine_load, "load", lambda seconds, busy=busy: {"busy_fraction": busy})
         lines = _forecast(plans, home)
         assert "4 trials on workloads that never ran here" in lines[0]
         assert any("other programs take 40%" in line for line in lines) is told

@@ -50,7 +50,8 @@ def failed(folder):
 
 def test_a_real_record_passes_every_check(ran):
     checks = verify_folder(ran[0])
-    assert {check.name for check in checks} == {"evidence", "result", "time ledger", "seeds", "source", "configuration", "end"}
+    names = {"evidence", "result", "time ledger", "seeds", "hardware class", "source", "configuration", "end"}
+    assert {check.name for check in checks} == names
     assert [check for check in checks if not check.passed] == []
 
 
@@ -62,6 +63,7 @@ def test_a_real_record_passes_every_check(ran):
         ({"time__charged_seconds": 0.5}, "time ledger"),
         ({"time__outer_seconds": 1e-3}, "time ledger"),
         ({"seed": 41}, "seeds"),
+        ({"hardware_class": "cpu3"}, "hardware class"),
         ({"entry__hyperparameters": {"lr": 7.0}}, "configuration"),
         ({"entry__at_defaults": False}, "configuration"),
         ({"ruleset": "self_tuning"}, "configuration"),
@@ -169,7 +171,7 @@ def test_a_pack_carries_a_study_there_and_back(ran, tmp_path, capsys):
     assert [read_record(folder)[0] for folder in folders] == [read_record(folder)[0] for folder in sorted(ran)]
     capsys.readouterr()
     assert main(["verify", str(tmp_path / "six.zip"), "--home", str(home)]) == 0
-    assert "6 records, 43 checks, 0 failed" in capsys.readouterr().out
+    assert "6 records, 49 checks, 0 failed" in capsys.readouterr().out
     assert main(["pack", "seven", "--home", str(home)]) == 1
 
 

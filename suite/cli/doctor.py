@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import machine
+from .. import machine, machine_load
 from ..meters import energy_meter
 from .output import print_json, print_table
 
@@ -92,7 +92,7 @@ def _machine(fingerprint: Mapping[str, Any]) -> Finding:
 
 
 def _load(fingerprint: Mapping[str, Any]) -> Finding:
-    load = machine.load(0.5)
+    load = machine_load.load(0.5)
     busy = load["busy_fraction"]
     text = f"load average {load['load_average_1min']}, {'unknown' if busy is None else f'{busy:.0%}'} of the CPU time used by others"
     if busy is not None and busy > _BUSY_FRACTION:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..config import Plan
+from ..config import Plan, hardware_of
 from ..errors import RecordError
 from ..record import read_record
 from ..workload import Lens
@@ -49,12 +49,12 @@ def _budget(plan: Plan, examples: int, batch: int) -> str:
 
 
 def _earlier(plan: Plan, home: Path) -> list[float]:
-    found = []
+    found, here = [], (plan.workload.digest, hardware_of(plan))
     for path in (home / "records").glob(f"{plan.workload.name}-{plan.algorithm.name}-*/record.json"):
         try:
             record, _ = read_record(path.parent)
         except RecordError:
             continue
-        if record.workload.digest == plan.workload.digest and record.time.outer_seconds is not None:
+        if (record.workload.digest, record.hardware_class) == here and record.time.outer_seconds is not None:
             found.append(record.time.outer_seconds)
     return found

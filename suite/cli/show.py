@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UnknownName, UserError, unknown_name
+from ..protocol import protocol
 from ..registry import GROUPS, adopt, definition_path, names, variant_names
 from .catalogue import describe, unmet_needs
 from .list_ import target_text
@@ -105,13 +106,21 @@ def _workload_facts(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("main target", f"{target_text(metric, ladder['main'])} ({metric['unit']}, validation split), {standing}"),
         ("ladder", " ".join(f"[{level:g}]" if level == ladder["main"] else f"{level:g}" for level in ladder["levels"])),
         ("confirmations", f"{ladder['confirmations']} (evaluations after the first that must reach a level too)"),
-        ("budget", f"{budget['examples']:,} examples; cut off at {budget['charged_seconds']:g} charged seconds"),
+        ("budget", f"{budget['examples']:,} examples; cut off at {_cut_off(content)}"),
         ("evaluation", f"every {evaluation['every_examples']:,} examples, in batches of {evaluation['batch_size']:,}"),
         ("data", _data_fact(content["data"])),
         ("provides", ", ".join(content["provides"]) or "nothing that an entry may need"),
         ("refused here", "; ".join(refused) or "nothing"),
         ("digest", content["digest"]),
     ]
+
+
+def _cut_off(content: Mapping[str, Any]) -> str:
+    """The budget in seconds, and what becomes of it on other hardware than it was frozen on."""
+    text = f"{content['budget']['charged_seconds']:g} charged seconds"
+    if content["reference"] is None:
+        return text
+    return f"{text} on {content['reference']['hardware_class']}, {protocol().hardware.elsewhere_factor:g} times as many elsewhere"
 
 
 def _entry_facts(group: str, content: Mapping[str, Any]) -> list[tuple[str, str]]:

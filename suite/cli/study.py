@@ -126,7 +126,7 @@ def run_plans(plans: Sequence[Plan], arguments: argparse.Namespace) -> bool:
 
 def _forecast(plans: Sequence[Plan], home: Path) -> list[str]:
     """How long it will take, and what would spoil the timings."""
-    from ..machine import load
+    from ..machine_load import load
     from ..study import expected_seconds
 
     seconds, unknown = expected_seconds(plans, home)
