@@ -20,10 +20,11 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from ..suite.errors import ConfigError
+from ..suite.errors import ConfigError, RecordError
 from ..suite.record import Record, Status
 from ..suite.schema import STRICT, build
 from ..suite.workload import Direction, Lens
+from .cells import budget_in
 from .curation_trials import Trial, arms_of, at_examples, at_seconds, finished, full_seconds
 from .render import markdown_row
 from .scores import MISS_MULTIPLE
@@ -252,4 +253,7 @@ def _price(claim: Claim, trials: Sequence[Trial]) -> float:
     """What a miss is worth, on the scale of :func:`_value`; nothing below it where quality is compared."""
     if not claim.measure.is_cost:
         return -math.inf
-    return -math.log(MISS_MULTIPLE * (trials[0][0].workload.budget.amount(_LENSES[claim.measure]) or math.inf))
+    try:
+        return -math.log(MISS_MULTIPLE * budget_in(trials[0][0].workload, _LENSES[claim.measure], [record for record, _ in trials]))
+    except RecordError:
+        return -math.inf

@@ -20,6 +20,7 @@ from ..suite.errors import RecordError, unknown_name
 from ..suite.record import Record
 from ..suite.workload import Lens
 from .boards import Board, Row, Section, cost_to_target
+from .cells import budget_in
 from .scores import MISS_MULTIPLE
 from .statistics import CONFIDENCE, MINIMUM_N, Estimate, Floats, Interval
 
@@ -193,13 +194,11 @@ def _costs(records: Sequence[Record], lens: Lens) -> dict[int, float] | None:
 
 
 def _budget(section: Section, lens: Lens, records: Sequence[Record], most: float) -> float:
-    """The budget in a lens; where the workload states none, its examples at the median cost of an example seen in these trials."""
-    budget = section.workload.budget
-    if (stated := budget.amount(lens)) is not None:
-        return stated
-    costs = [c.cost for r in records if (c := r.crossing()) is not None and c.hit]
-    rates = [cost[lens] / cost[Lens.EXAMPLES] for cost in costs if lens in cost and cost.get(Lens.EXAMPLES)]
-    return float(np.median(rates)) * budget.examples if rates else most
+    """The budget in a lens by :func:`~.cells.budget_in`, ``most`` where these trials tell none."""
+    try:
+        return budget_in(section.workload, lens, records)
+    except RecordError:
+        return most
 
 
 def _measured(one: Floats, other: Floats, paired: bool, counts: tuple[int, int, int, int, int]) -> Effect:

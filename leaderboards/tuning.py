@@ -12,10 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..suite.errors import RecordError
 from ..suite.files import object_digest
 from ..suite.record import TUNING_SUFFIX, Record, Status
 from ..suite.workload import Lens
 from .boards import Row, Section, cost_to_target, section_key
+from .cells import budget_in
 from .scores import MISS_MULTIPLE
 from .statistics import Estimate, expected_best
 
@@ -62,7 +64,7 @@ def hit_chances(n: int, hits: int) -> tuple[float, ...]:
 
 def _tuned(section: Section, entry: str, study: str, trials: Sequence[Record], records: Mapping[str, Record]) -> Tuned:
     costs = [cost_to_target(record, Lens.CHARGED_SECONDS) if record.status is Status.HIT else None for record in trials]
-    price, hits = MISS_MULTIPLE * section.workload.budget.charged_seconds, sum(cost is not None for cost in costs)
+    hits, price = sum(cost is not None for cost in costs), MISS_MULTIPLE * _budget(section, trials)
     rows = [(row, [records[i] for i in row.record_ids]) for row in section.rows if row.entry == entry]
     base, tried = study.removesuffix(TUNING_SUFFIX), {_point(record) for record in trials}
     chosen = [
@@ -80,6 +82,14 @@ def _tuned(section: Section, entry: str, study: str, trials: Sequence[Record], r
         fresh=_seconds(chosen),
         defaults=_seconds([row for row, own in rows if all(r.entry.at_defaults for r in own)]),
     )
+
+
+def _budget(section: Section, trials: Sequence[Record]) -> float:
+    """In charged seconds; where the workload states none and no trial tells one, what would have cut them off."""
+    try:
+        return budget_in(section.workload, Lens.CHARGED_SECONDS, trials)
+    except RecordError:
+        return section.workload.budget.charged_seconds
 
 
 def _settings(record: Record) -> str:

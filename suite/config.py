@@ -236,8 +236,8 @@ def _elsewhere(plan: Plan) -> Plan:
         return plan
     if frozen.hardware_class == hardware_of(plan):
         return plan
-    seconds = protocol().hardware.elsewhere_factor * budget.charged_seconds
-    return replace(plan, workload=replace(plan.workload, budget=replace(budget, charged_seconds=seconds)))
+    longer = replace(budget, charged_seconds=protocol().hardware.elsewhere_factor * budget.charged_seconds, cut_off_only=True)
+    return replace(plan, workload=replace(plan.workload, budget=longer))
 
 
 def _with_reference(overrides: Sequence[str]) -> list[str]:

@@ -136,7 +136,8 @@ class Budget:
 
     ``lens`` is the unit of the fraction that an algorithm sees and must be deterministic; its amount is ``examples`` or, for another
     lens, stands in ``limits``, and ``examples`` then ends nothing. ``limits``: amounts in further lenses, the same for every entry, which
-    is what compute-matched means: ``{flops: 2e13}``, ``{cpu_seconds: 60}``.
+    is what compute-matched means: ``{flops: 2e13}``, ``{cpu_seconds: 60}``. ``cut_off_only``: the seconds end what is far too slow and are
+    nothing that scores rest on.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -144,11 +145,12 @@ class Budget:
     charged_seconds: float
     lens: Lens = Lens.EXAMPLES
     limits: Annotated[Mapping[Lens, float], Field(exclude_if=lambda limits: not limits)] = field(default_factory=dict)
+    cut_off_only: Annotated[bool, Field(exclude_if=lambda only: not only)] = False
 
     def amount(self, lens: Lens) -> float | None:
         """What may be spent of a lens; None where the budget does not say."""
-        own = {Lens.EXAMPLES: float(self.examples), Lens.CHARGED_SECONDS: self.charged_seconds}
-        return (own | dict(self.limits)).get(lens)
+        seconds = {} if self.cut_off_only else {Lens.CHARGED_SECONDS: self.charged_seconds}
+        return ({Lens.EXAMPLES: float(self.examples)} | seconds | dict(self.limits)).get(lens)
 
     def times(self, factor: float) -> Budget:
         """As many times as much of everything."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from timetrial.leaderboards.cells import budget_in
 from timetrial.suite import machine
 from timetrial.suite.config import plan_of, resolve
+from timetrial.suite.errors import RecordError
 from timetrial.suite.inputs import open_inputs
 from timetrial.suite.protocol import protocol
 from timetrial.suite.record import read_record
 from timetrial.suite.schema import plain
 from timetrial.suite.study import Arm, Study, expected_seconds, missing, run_study, study_plans
 from timetrial.suite.verify import plan_of_record
+from timetrial.suite.workload import Lens
+
+from .synthetic_records import trial, workload
 
 FROZEN, OPEN = "workload=cifar10_cnn", "workload=digits_mlp"
 SHORT = (OPEN, "workload.budget.examples=1000", "loader=torch")
@@ -39,6 +46,7 @@ def test_elsewhere_a_frozen_budget_is_longer_in_seconds_and_in_nothing_else(monk
     assert there.workload.budget.charged_seconds == factor * here.workload.budget.charged_seconds
     same = plain(there)
     same["workload"]["budget"]["charged_seconds"] = here.workload.budget.charged_seconds
+    assert same["workload"]["budget"].pop("cut_off_only") is True
     assert same == plain(here) and there.digest != here.digest
     assert plan_of(plain(there)) == there, "what a record holds is run again as it was"
 
@@ -75,3 +83,18 @@ def test_several_processes_share_the_cpus_of_a_machine_with_gpus(monkeypatch):
     monkeypatch.setattr(machine, "trial_hardware_class", lambda gpus_allowed=True: asked.append(gpus_allowed) or "cpu2")
     resolve([FROZEN, "processes=2"])
     assert set(asked) == {False}
+
+
+def test_scores_elsewhere_rest_on_what_the_reference_took_beside_the_entries():
+    of = workload()
+    elsewhere = replace(of, budget=replace(of.budget, charged_seconds=1e4, cut_off_only=True))
+    low = sum(of.ladder.levels[:2]) / 2
+    reference, hopeless = (
+        [replace(trial(of, "reference", seed, 20.0, ceiling=end)[0], workload=elsewhere) for seed in range(5)] for end in (0.93, low)
+    )
+    assert budget_in(of, Lens.CHARGED_SECONDS, reference) == of.budget.charged_seconds
+    assert budget_in(elsewhere, Lens.CHARGED_SECONDS, reference) == pytest.approx(of.budget.charged_seconds), "all examples at their pace"
+    assert not any(record.crossing().hit for record in hopeless)
+    assert budget_in(elsewhere, Lens.CHARGED_SECONDS, hopeless) == pytest.approx(of.budget.charged_seconds), "from easier levels"
+    with pytest.raises(RecordError, match="carry no joules"):
+        budget_in(elsewhere, Lens.JOULES, reference)
