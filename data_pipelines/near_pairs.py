@@ -192,7 +192,8 @@ def _assign(
     if nearest == 1:
         return own, np.empty(0, np.int64), np.empty(0, np.int64)
     between = np.linalg.norm(space.centroids[own][:, None] - space.centroids[cell[:, 1:]], axis=2)
-    near = (squared[:, 1:] - squared[:, :1]) / (2.0 * np.maximum(between, 1e-12)) <= margin  # distance to the bisecting plane
+    # distance to the bisecting plane, times 2 between: nearly equal centroids have one only as far as squares are free of rounding
+    near = squared[:, 1:] - squared[:, :1] <= 2.0 * margin * between + SLACK
     if complete and nearest < len(space.centroids):
         # a plane is at least half the difference of the distances away: beyond the last cell looked at there may be more for these
         reach_of_last = (np.sqrt(np.maximum(squared[:, -1], 0)) - np.sqrt(np.maximum(squared[:, 0], 0))) / 2.0

@@ -111,6 +111,7 @@ def write_failed(plan: Plan, home: Path, reason: str, started_at: datetime) -> P
         study=plan.study,
         hardware_class=hardware_of(plan),
         numerics_key=machine.numerics_key(),
+        machine=machine.fingerprint(),
         started_at=started_at.isoformat(timespec="milliseconds"),
         ended_at=now.isoformat(timespec="milliseconds"),
         ruleset=plan.ruleset,

@@ -336,3 +336,20 @@ def test_float16_rows_are_compared_in_full_precision():
     found = as_set(near_pairs(Rows([data]), 0.95, reach=1.0).pairs)
     assert all(abs(cosine[i, j] - 0.95) < 1e-6 for i, j in true ^ found)
     assert math.isclose(len(found), len(true), abs_tol=1)
+
+
+def test_cells_whose_centroids_coincide_share_their_rows(monkeypatch):
+    """Squared distances to equal centroids differ by rounding on some CPUs; no border lies between them all the same."""
+    rng = np.random.default_rng(0)
+    low = (unit_rows(rng.normal(size=(1, 65))) + 1e-4 * rng.normal(size=(500, 65))).astype(np.float32)
+    space = module._Space(np.zeros(65, np.float32), np.eye(65, 64, dtype=np.float32), np.repeat(low[:1], 2, axis=0), 0.1)
+    exact = faiss.knn
+
+    def rounded(rows, heads, count):
+        squared, cell = exact(rows, heads, count)
+        return squared + np.float32([0.0, 1e-7]), cell
+
+    monkeypatch.setattr(faiss, "knn", rounded)
+    own, guest, cell = module._assign(low, space, 0.1, complete=True)
+    found = {*enumerate(own.tolist()), *zip(guest.tolist(), cell.tolist(), strict=True)}
+    assert found == {(row, c) for row in range(500) for c in (0, 1)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from timetrial.leaderboards.cells import budget_in
-from timetrial.suite import machine
+from timetrial.suite import config, machine
 from timetrial.suite.config import plan_of, resolve
 from timetrial.suite.errors import RecordError
 from timetrial.suite.inputs import open_inputs
@@ -20,8 +20,16 @@ from timetrial.suite.workload import Lens
 
 from .synthetic_records import trial, workload
 
+ELSEWHERE = config._elsewhere  # what every other test does without
 FROZEN, OPEN = "workload=cifar10_cnn", "workload=digits_mlp"
 SHORT = (OPEN, "workload.budget.examples=1000", "loader=torch")
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch):
+    """As a user has it, on the hardware that targets were frozen on."""
+    monkeypatch.setattr(config, "_elsewhere", ELSEWHERE)
+    on(monkeypatch, "cpu2")
 
 
 def on(monkeypatch, name):

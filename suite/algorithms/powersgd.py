@@ -47,6 +47,26 @@ class _WithoutScalars:
 
 
 @final
+class _Prompt:
+    """The processes' group as torch's hook uses it, but a reduction is over when it returns.
+
+    What the hook does after one then runs in this thread, which has the trial's number of compute threads. In gloo's threads, where it
+    runs otherwise whenever the other process is late, products take all CPUs and sum in another order.
+    """
+
+    def __init__(self, group: Any) -> None:
+        self._group = group
+
+    def size(self) -> int:
+        return int(self._group.size())
+
+    def allreduce(self, tensors: list[Tensor], options: Any) -> Any:
+        work = self._group.allreduce(tensors, options)
+        work.get_future().wait()
+        return work
+
+
+@final
 class PowerSGD(TrainingAlgorithm):
     """``rank`` of the approximation. ``warmup``: fraction of the budget in which gradients are averaged whole."""
 
@@ -62,18 +82,17 @@ class PowerSGD(TrainingAlgorithm):
         inner = self.inner.setup(model, problem)
         if problem.communicate is None:
             return State(inner, None)
+        from torch.distributed import group
         from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
 
         first = max(2, round(self.warmup * problem.step_count))
         # With the ridge a gradient of zero (a unit that is never active) stays zero; without it the division makes it no number.
-        compression = PowerSGDState(None, self.rank, start_powerSGD_iter=first, orthogonalization_epsilon=1e-8)
+        compression = PowerSGDState(_Prompt(group.WORLD), self.rank, start_powerSGD_iter=first, orthogonalization_epsilon=1e-8)
 
         def hook(bucket: GradBucket) -> tuple[torch.futures.Future[Tensor], int]:
             buffer, before = bucket.buffer(), compression.total_numel_after_compression
             future = powerSGD_hook(compression, _WithoutScalars(bucket))
-            # The hook reduces again in callbacks. Over gloo these run in any order between two buckets, and processes that reduce in
-            # another order wait for each other for ever; so one bucket is done before the next begins.
-            future.wait()
+            future.wait()  # callbacks reduce again: one bucket is done before the next begins, or processes might reduce in another order
             sent = compression.total_numel_after_compression - before
             return future, (sent or buffer.numel()) * buffer.element_size()
 
