@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from ..data_pipelines.threads import prepare_environment
-from .config import Plan
+from .config import Plan, hardware_of
 from .entry import EntryFolder
 from .errors import ConfigError, RecordError
 from .isolation import MEMORY_WORDS, Ending, Limits, network_prefix, refuse_network, run_isolated
@@ -97,19 +97,20 @@ def unmet(plan: Plan) -> list[str]:
 
 
 def expected_seconds(plan: Plan, records: Sequence[Record]) -> tuple[float, bool]:
-    """How long a trial will take in seconds, and whether that is known: the median of earlier ones on this workload, else its budget."""
+    """How long a trial takes in seconds, and whether that is known: the median of earlier ones here on this workload, else its budget."""
+    here = (plan.workload.digest, hardware_of(plan))
     known = [
         record.time.outer_seconds
         for record in records
-        if record.workload.digest == plan.workload.digest and record.status in _TRAINED and record.time.outer_seconds is not None
+        if (record.workload.digest, record.hardware_class) == here and record.status in _TRAINED and record.time.outer_seconds is not None
     ]
     return START_SECONDS + (median(known) if known else plan.workload.budget.charged_seconds), bool(known)
 
 
 def finished(plan: Plan, records: Sequence[Record]) -> Record | None:
-    """The finished record of this very trial, if there is one: a submission that is repeated does not train again."""
-    done = (*_TRAINED, Status.FAILED)
-    return next((r for r in records if r.trial_digest == plan.digest and r.study == plan.study and r.status in done), None)
+    """The finished record of this very trial, if there is one: a submission that is repeated on such a machine does not train again."""
+    done, wanted = (*_TRAINED, Status.FAILED), (plan.digest, plan.study, hardware_of(plan))
+    return next((r for r in records if (r.trial_digest, r.study, r.hardware_class) == wanted and r.status in done), None)
 
 
 def run_entry_trial(
