@@ -119,12 +119,13 @@ def _cells(front: FrontBoard, headline: Headline, marks: Sequence[str]) -> list[
 
 def _matrix(matrix: Matrix) -> list[str]:
     """A matrix as its first switch shows it, and what may be said of it."""
-    reading = matrix.readings[0]
-    where = f"{matrix.section.workload.identity}, {matrix.section.place}, target {formats.target(matrix.section.workload)}"
+    reading, w = matrix.shown, matrix.section.workload
+    target = f"target {formats.target(w)}" if reading.main else f"{w.metric.name} {reading.title}"
+    where = f"{w.identity}, {matrix.section.place}, {target}"
     lines = [
         "### Algorithm x curation",
         "",
-        f"{escape(where)}: median seconds to the target, trials that hit it, and what the pair adds",
+        f"{escape(where)}: median seconds, trials that came so far, and what the pair adds",
         "",
     ]
     lines += [markdown_row(["algorithm", *map(escape, matrix.selections)]), markdown_row([":--", *["--:"] * len(matrix.selections)])]

@@ -74,6 +74,11 @@ class Matrix:
     selections: tuple[str, ...]
     readings: tuple[Reading, ...]
 
+    @property
+    def shown(self) -> Reading:
+        """The reading to begin with: at the main target, or where that was missed at the hardest level that no trial missed, if any."""
+        return next((reading for reading in self.readings if not reading.misses), self.readings[0])
+
 
 def matrices(board: Board, records: Mapping[str, Record]) -> tuple[Matrix, ...]:
     """The matrix of every section that has one of at least 2 x 2; ``records`` by id."""
@@ -90,8 +95,15 @@ def matrices(board: Board, records: Mapping[str, Record]) -> tuple[Matrix, ...]:
 
 
 def sentence(reading: Reading) -> str:
-    """What a reading allows to say of whether what a selection saves depends on the algorithm, and what not."""
+    """What a reading allows to say of whether what a selection saves depends on the algorithm, and what not.
+
+    Misses all have one price, without a spread over seeds: from them the F-test would take any pattern of hits for a certainty.
+    """
     found = reading.coupling
+    if reading.misses:
+        every = sum(cell.n for cell in reading.cells)
+        missed = f"{reading.misses} of {every} trials missed and count alike"
+        return f"{missed}, so this tells who hits, not whether what a selection saves depends on the algorithm."
     size = f"a factor of {found.typical:.2f}"
     if found.typical_interval is not None and found.typical_interval.high is not None:
         size += f" ({100 * CONFIDENCE:.0f} % interval {found.typical_interval.low:.2f} to {found.typical_interval.high:.2f})"

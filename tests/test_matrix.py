@@ -103,13 +103,15 @@ def test_a_miss_counts_like_in_a_factor_and_the_hardest_level_without_one_is_rea
     other = matrix.readings[-1]
     reached = {c.level for c in slow[0].crossings if c.hit}
     assert not other.main and other.level == max(reached) and other.misses == 0
+    assert matrix.shown is other and "depends on the algorithm here" in sentence(other)
+    assert sentence(main).startswith("5 of 45 trials missed") and "algorithm here" not in sentence(main)
 
 
 def test_a_diverged_trial_is_a_miss_at_every_level():
     records = crossed()
     (matrix,) = of([replace(records[0], status=Status.DIVERGED), *records[1:]])
     assert [reading.main for reading in matrix.readings] == [True] * len(matrix.readings)
-    assert all(reading.misses == 1 for reading in matrix.readings)
+    assert all(reading.misses == 1 for reading in matrix.readings) and matrix.shown is matrix.readings[0]
 
 
 def test_a_lens_that_a_trial_lacks_is_not_read():
