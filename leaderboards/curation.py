@@ -197,7 +197,8 @@ def verdicts(of: Mapping[Place, Sequence[Trial]], claims: Sequence[Claim]) -> di
 def heading(where: Place, trials: Sequence[Trial]) -> str:
     """``cifar10_cnn@1, adamw (settings 1a2b3c), cpu2, budget 112 k examples and 120 s``: what tells a place from every other."""
     budget = trials[0][0].workload.budget
-    spent = f"budget {formats.count(budget.examples)} examples and {formats.seconds(budget.charged_seconds)}"
+    seconds = f"{', cut off at' if budget.cut_off_only else ' and'} {formats.seconds(budget.charged_seconds)}"
+    spent = f"budget {formats.count(budget.examples)} examples{seconds}"
     return f"{where.identity}, {where.algorithm} (settings {where.settings}), {where.hardware}, {spent}"
 
 

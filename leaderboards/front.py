@@ -154,5 +154,7 @@ def _gaps(one: Coverage) -> list[str]:
     empty = [workload for workload, entries in nothing.items() if len(entries) == len(one.cells)]
     lines = [f"- not measured on {', '.join(map(escape, empty))}: every entry"] if empty else []
     lines += [f"- not measured on {escape(workload)}: {', '.join(names)}" for workload, names in nothing.items() if workload not in empty]
-    seeds = f"of {one.grid.seeds} seeds"
-    return lines + [f"- begun on {escape(workload)}, {n} {seeds}: {', '.join(entries)}" for (workload, n), entries in fewer.items()]
+    for (workload, n), entries in fewer.items():
+        names = ", ".join(entries) if len(entries) < len(one.cells) else "every entry"
+        lines.append(f"- begun on {escape(workload)}, {n} of {one.grid.seeds} seeds: {names}")
+    return lines
