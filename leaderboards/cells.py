@@ -209,14 +209,17 @@ def _own(ids: tuple[str, ...], pinned: tuple[str, ...]) -> tuple[str, ...]:
     return pinned if set(pinned) <= set(ids) else ids
 
 
-def budget_in(workload: WorkloadIdentity, lens: Lens, reference: Sequence[Record]) -> float:
+def budget_in(workload: WorkloadIdentity, lens: Lens, reference: Sequence[Record], otherwise: float | None = None) -> float:
     """The budget in a lens. Where the workload states none, as many times the median cost of an example as it allows examples: up to the
-    main target, or where no trial came so far up to every level that one did. ``RecordError`` where none carries the lens."""
+    main target, or where no trial came so far up to every level that one did. Where none carries the lens, ``otherwise`` or
+    ``RecordError``."""
     if (stated := workload.budget.amount(lens)) is not None:
         return stated
     found = [c.cost for record in reference if (c := record.crossing()) is not None and c.hit]
     found = found or [c.cost for record in reference for c in record.crossings if c.hit]
     known = [(cost[lens], cost[Lens.EXAMPLES]) for cost in found if lens in cost and cost.get(Lens.EXAMPLES)]
+    if not known and otherwise is not None:
+        return otherwise
     if not known:
         raise RecordError(f"workload {workload.identity}: the reference trials carry no {lens}, so nothing can be scored in it")
     return float(np.median([a / b for a, b in known])) * workload.budget.examples

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from ..suite.errors import ConfigError, RecordError
+from ..suite.errors import ConfigError
 from ..suite.record import Record, Status
 from ..suite.schema import STRICT, build
 from ..suite.workload import Direction, Lens
@@ -253,7 +253,5 @@ def _price(claim: Claim, trials: Sequence[Trial]) -> float:
     """What a miss is worth, on the scale of :func:`_value`; nothing below it where quality is compared."""
     if not claim.measure.is_cost:
         return -math.inf
-    try:
-        return -math.log(MISS_MULTIPLE * budget_in(trials[0][0].workload, _LENSES[claim.measure], [record for record, _ in trials]))
-    except RecordError:
-        return -math.inf
+    records = [record for record, _ in trials]
+    return -math.log(MISS_MULTIPLE * budget_in(records[0].workload, _LENSES[claim.measure], records, math.inf))

@@ -178,7 +178,8 @@ def _effects(section: Section, one: Row, other: Row, by_id: Mapping[str, Record]
         seen = [cost for cost in (*a.values(), *b.values()) if not math.isnan(cost)]
         if not seen or min(seen) <= 0:
             continue
-        found[lens] = effect(a, b, _budget(section, lens, [by_id[i] for i in (*one.record_ids, *other.record_ids)], max(seen)))
+        trials = [by_id[i] for i in (*one.record_ids, *other.record_ids)]
+        found[lens] = effect(a, b, budget_in(section.workload, lens, trials, max(seen)))
     return found
 
 
@@ -191,14 +192,6 @@ def _costs(records: Sequence[Record], lens: Lens) -> dict[int, float] | None:
             return None
         found[record.seed] = math.nan if crossing is None or cost is None else cost
     return found
-
-
-def _budget(section: Section, lens: Lens, records: Sequence[Record], most: float) -> float:
-    """The budget in a lens by :func:`~.cells.budget_in`, ``most`` where these trials tell none."""
-    try:
-        return budget_in(section.workload, lens, records)
-    except RecordError:
-        return most
 
 
 def _measured(one: Floats, other: Floats, paired: bool, counts: tuple[int, int, int, int, int]) -> Effect:

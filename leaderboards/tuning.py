@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..suite.errors import RecordError
 from ..suite.files import object_digest
 from ..suite.record import TUNING_SUFFIX, Record, Status
 from ..suite.workload import Lens
@@ -64,7 +63,8 @@ def hit_chances(n: int, hits: int) -> tuple[float, ...]:
 
 def _tuned(section: Section, entry: str, study: str, trials: Sequence[Record], records: Mapping[str, Record]) -> Tuned:
     costs = [cost_to_target(record, Lens.CHARGED_SECONDS) if record.status is Status.HIT else None for record in trials]
-    hits, price = sum(cost is not None for cost in costs), MISS_MULTIPLE * _budget(section, trials)
+    w, hits = section.workload, sum(cost is not None for cost in costs)
+    price = MISS_MULTIPLE * budget_in(w, Lens.CHARGED_SECONDS, trials, otherwise=w.budget.charged_seconds)
     rows = [(row, [records[i] for i in row.record_ids]) for row in section.rows if row.entry == entry]
     base, tried = study.removesuffix(TUNING_SUFFIX), {_point(record) for record in trials}
     chosen = [
@@ -82,14 +82,6 @@ def _tuned(section: Section, entry: str, study: str, trials: Sequence[Record], r
         fresh=_seconds(chosen),
         defaults=_seconds([row for row, own in rows if all(r.entry.at_defaults for r in own)]),
     )
-
-
-def _budget(section: Section, trials: Sequence[Record]) -> float:
-    """In charged seconds; where the workload states none and no trial tells one, what would have cut them off."""
-    try:
-        return budget_in(section.workload, Lens.CHARGED_SECONDS, trials)
-    except RecordError:
-        return section.workload.budget.charged_seconds
 
 
 def _settings(record: Record) -> str:

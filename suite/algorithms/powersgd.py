@@ -51,7 +51,8 @@ class _Prompt:
     """The processes' group as torch's hook uses it, but a reduction is over when it returns.
 
     What the hook does after one then runs in this thread, which has the trial's number of compute threads. In gloo's threads, where it
-    runs otherwise whenever the other process is late, products take all CPUs and sum in another order.
+    runs otherwise whenever the other process is late, products take all CPUs and sum in another order. It also reduces again: this way
+    one bucket is done before the next begins, where else two processes might reduce in another order and wait for each other for ever.
     """
 
     def __init__(self, group: Any) -> None:
@@ -92,7 +93,6 @@ class PowerSGD(TrainingAlgorithm):
         def hook(bucket: GradBucket) -> tuple[torch.futures.Future[Tensor], int]:
             buffer, before = bucket.buffer(), compression.total_numel_after_compression
             future = powerSGD_hook(compression, _WithoutScalars(bucket))
-            future.wait()  # callbacks reduce again: one bucket is done before the next begins, or processes might reduce in another order
             sent = compression.total_numel_after_compression - before
             return future, (sent or buffer.numel()) * buffer.element_size()
 
