@@ -19,9 +19,7 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 WISHES = ("auto", "cpu", "any")
 
 
-def choose(
-    requirement: str, wish: str, *, nvidia: bool, system: str, resolves: Callable[[Sequence[str]], bool]
-) -> tuple[list[str], str]:
+def choose(requirement: str, wish: str, *, nvidia: bool, system: str, resolves: Callable[[Sequence[str]], bool]) -> tuple[list[str], str]:
     """pip's arguments for torch, and why.
 
     ``wish`` is what ``TORCH=`` says: ``auto`` takes a CPU build when there is no NVIDIA device, ``cpu`` always, ``any`` the

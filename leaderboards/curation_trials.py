@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..suite.curve import Curve
 from ..suite.files import object_digest
-from ..suite.record import Record, Status
+from ..suite.record import TRAINED, Record, Status
 from ..suite.workload import Direction, Lens
 from . import formats
 
@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 Trial = tuple[Record, Curve]
-_FINISHED = (Status.HIT, Status.MISSED, Status.DIVERGED)
 
 
 class Place(NamedTuple):
@@ -57,7 +56,7 @@ def place(record: Record) -> Place:
 
 def finished(trials: Sequence[Trial]) -> list[Trial]:
     """Those that came to an end, know what they kept and have a curve."""
-    return [(record, curve) for record, curve in trials if record.status in _FINISHED and record.selected is not None and curve]
+    return [(record, curve) for record, curve in trials if record.status in TRAINED and record.selected is not None and curve]
 
 
 def arms_of(trials: Sequence[Trial]) -> dict[ArmKey, dict[int, Trial]]:

@@ -42,7 +42,7 @@ def front_markdown(
         lines += [markdown_row([escape(cell) for cell in _cells(front, h, marks.get(h.entry, ()))]) for h in headlines]
         lines += ["", f"*{state.title}; entries that share a letter cannot be told apart.*", "", escape(" ".join(conclusions(front))), ""]
     if not fronts:
-        lines += ["No headline score yet: it takes two core workloads that the reference and another entry were both measured on.", ""]
+        lines += ["No headline score yet: it takes two workloads with the reference and at least half of the other entries on them.", ""]
     for matrix in matrices:
         lines += _matrix(matrix)
     for one in covered:

@@ -1,7 +1,8 @@
 """Front boards: one a track, tier, hardware class and ruleset, each a headline score over its core workloads against the reference.
 
-Core workloads are those of a tier that rank (frozen targets) and that the reference and another entry of the track were measured on. As
-long as fewer than two are frozen, the provisional ones are shown instead, without ranks: a measurement, no claim.
+Core workloads are those of a tier that rank (frozen targets) and that the reference and at least half of the track's other entries were
+measured on: what a few ran elsewhere unranks nobody. As long as fewer than two are frozen, the provisional ones are shown instead,
+without ranks: a measurement, no claim.
 """
 
 from __future__ import annotations
@@ -120,10 +121,11 @@ def front_boards(of: Board, records: Sequence[Record], reference: str, pins: Pin
 
 
 def _of(of: Field, names: set[str], reference: str) -> Field:
-    """The field of a track: its entries, on the workloads where one of them stands beside the reference."""
+    """The field of a track: its entries, on the workloads where at least half of them stand beside the reference."""
     entries = {entry: cells for entry, cells in of.entries.items() if entry in names}
-    met = {identity for entry, cells in entries.items() if entry != reference for identity in cells}
-    return restricted(replace(of, entries=entries), tuple(w for w in of.workloads if w.identity in met))
+    others = [cells for entry, cells in entries.items() if entry != reference]
+    core = [w for w in of.workloads if 0 < len(others) <= 2 * sum(w.identity in cells for cells in others)]
+    return restricted(replace(of, entries=entries), tuple(core))
 
 
 def _pin(sections: Sequence[Section], reference: str, hardware: str) -> tuple[Pin, list[Section], bool]:
@@ -165,10 +167,11 @@ def _fields(of: Board, records: Sequence[Record], pinned: Pin, core: Sequence[Se
 
 
 def _tracks(core: Sequence[Section], reference: str) -> dict[Track, set[str]]:
-    """Entries by track; the reference is in each."""
+    """Entries by track; the reference is in each. Only where several algorithms trained on a selection are pairs compared."""
     rows = [row for section in core for row in section.rows]
     algorithm = next(row.algorithm for row in rows if row.entry == reference)
     plain = {row.entry for row in rows if row.curation == "all"}
     curated = {row.entry for row in rows if row.algorithm == algorithm}
-    both = {row.entry for row in rows} if len({row.algorithm for row in rows if row.curation != "all"}) > 1 else set()
+    crossed = [s for s in core if len({row.algorithm for row in s.rows if row.curation != "all"}) > 1]
+    both = {row.entry for section in crossed for row in section.rows}
     return {Track.TRAINING: plain | {reference}, Track.CURATION: curated | {reference}, Track.MATRIX: both | {reference}}

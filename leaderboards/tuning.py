@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..suite.files import object_digest
-from ..suite.record import TUNING_SUFFIX, Record, Status
+from ..suite.record import DONE, TUNING_SUFFIX, Record, Status
 from ..suite.workload import Lens
 from .boards import Row, Section, cost_to_target, section_key
 from .cells import budget_in
@@ -21,8 +21,6 @@ from .scores import MISS_MULTIPLE
 from .statistics import Estimate, expected_best
 
 __all__ = ["Tuned", "hit_chances", "tuned"]
-
-_STARTED = frozenset({Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED})
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def tuned(section: Section, records: Iterable[Record]) -> tuple[Tuned, ...]:
     by_id = {record.record_id: record for record in records}
     groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in sorted(by_id.values(), key=lambda r: r.precedence):
-        is_tuning = (record.study or "").endswith(TUNING_SUFFIX) and record.status in _STARTED
+        is_tuning = (record.study or "").endswith(TUNING_SUFFIX) and record.status in DONE
         if is_tuning and section_key(record) == section_key(section):
             groups[record.entry.name, record.study or "", _settings(record)].append(record)
     found = [_tuned(section, entry, study, _once(trials), by_id) for (entry, study, _), trials in groups.items()]

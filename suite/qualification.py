@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from types import FrameType
 from typing import Any
 
@@ -16,8 +15,9 @@ from ..data_pipelines.threads import prepare_environment
 from .config import Plan, hardware_of
 from .entry import EntryFolder
 from .errors import ConfigError, RecordError
+from .forecast import Forecast
 from .isolation import MEMORY_WORDS, Ending, Limits, network_prefix, refuse_network, run_isolated
-from .record import TUNING_SUFFIX, Record, Status, read_record
+from .record import DONE, TUNING_SUFFIX, Record, Status, read_record
 from .trial_record import write_failed
 from .tuning import best_trial
 
@@ -28,7 +28,6 @@ SLACK_SECONDS = 300.0
 EVALUATION_FACTOR = 2.0
 START_SECONDS = 6.0
 """Of a process before its trial begins, as a guess: imports."""
-_TRAINED = (Status.HIT, Status.MISSED, Status.DIVERGED)
 _RULES = {Ending.TIMED_OUT: "time_limit", Ending.OUT_OF_MEMORY: "memory_limit", Ending.CRASHED: "runs"}
 
 
@@ -96,21 +95,16 @@ def unmet(plan: Plan) -> list[str]:
     return sorted({*plan.algorithm.needs, *plan.curation.needs} - set(plan.workload.provides))
 
 
-def expected_seconds(plan: Plan, records: Sequence[Record]) -> tuple[float, bool]:
-    """How long a trial takes in seconds, and whether that is known: the median of earlier ones here on this workload, else its budget."""
-    here = (plan.workload.digest, hardware_of(plan))
-    known = [
-        record.time.outer_seconds
-        for record in records
-        if (record.workload.digest, record.hardware_class) == here and record.status in _TRAINED and record.time.outer_seconds is not None
-    ]
-    return START_SECONDS + (median(known) if known else plan.workload.budget.charged_seconds), bool(known)
+def expected_seconds(plan: Plan, forecast: Forecast) -> tuple[float, bool]:
+    """How long a trial takes in seconds in a process of its own, and whether that is known: else it is the workload's budget."""
+    seconds = forecast.seconds(plan)
+    return START_SECONDS + (plan.workload.budget.charged_seconds if seconds is None else seconds), seconds is not None
 
 
 def finished(plan: Plan, records: Sequence[Record]) -> Record | None:
     """The finished record of this very trial, if there is one: a submission that is repeated on such a machine does not train again."""
-    done, wanted = (*_TRAINED, Status.FAILED), (plan.digest, plan.study, hardware_of(plan))
-    return next((r for r in records if (r.trial_digest, r.study, r.hardware_class) == wanted and r.status in done), None)
+    wanted = (plan.digest, plan.study, hardware_of(plan))
+    return next((r for r in records if (r.trial_digest, r.study, r.hardware_class) == wanted and r.status in DONE), None)
 
 
 def run_entry_trial(

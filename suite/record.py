@@ -7,7 +7,7 @@ resolved configuration) and ``source/`` (the code that ran). It is written atomi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,9 @@ from .schema import STRICT, build, plain
 from .workload import Budget, Metric, ResultRule, TargetLadder, Tier
 
 __all__ = [
+    "DONE",
     "SCHEMA_VERSION",
+    "TRAINED",
     "TUNING_SUFFIX",
     "Cost",
     "Entry",
@@ -36,6 +38,7 @@ __all__ = [
     "TimeLedger",
     "WorkloadIdentity",
     "read_record",
+    "readable_records",
     "write_record",
 ]
 
@@ -53,6 +56,12 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     SMOKE = "smoke"
+
+
+TRAINED = frozenset({Status.HIT, Status.MISSED, Status.DIVERGED})
+"""A trial with one of these came to its end."""
+DONE = TRAINED | {Status.FAILED}
+"""A trial with one of these is not run again."""
 
 
 class Origin(StrEnum):
@@ -316,6 +325,16 @@ def read_record(folder: Path) -> tuple[Record, tuple[CurvePoint, ...]]:
     if crossings(curve, record.workload.metric, record.workload.ladder) != record.crossings:
         raise RecordError(f"{path}: crossings: they do not follow from curve.csv; one of the two was altered")
     return record, curve
+
+
+def readable_records(home: Path, named: str = "*") -> Iterator[tuple[Record, tuple[CurvePoint, ...]]]:
+    """The records below ``home`` whose folders match ``named``, with their curves, by folder. Those that cannot be trusted are left
+    out: boards name them."""
+    for path in sorted((home / "records").glob(f"{named}/record.json")):
+        try:
+            yield read_record(path.parent)
+        except RecordError:
+            continue
 
 
 def _no_constant(name: str) -> float:

@@ -6,17 +6,17 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any, ClassVar
 
 from . import machine_load
 from .config import REFERENCE, Plan, hardware_of, resolve
 from .curve import Curve, CurvePoint
 from .early_stop import stop_rule
-from .errors import ConfigError, RecordError
+from .errors import ConfigError
+from .forecast import Forecast
 from .inputs import Inputs, open_inputs
 from .protocol import protocol
-from .record import TUNING_SUFFIX, Record, Status, read_record
+from .record import DONE, TUNING_SUFFIX, Record, Status, readable_records
 from .registry import definition
 from .schema import STRICT, build
 from .trial import run_trial
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _Key = tuple[str | None, str | None, str | None, bool]
-DONE = frozenset({Status.HIT, Status.MISSED, Status.DIVERGED, Status.FAILED})
 
 
 @dataclass(frozen=True)
@@ -138,12 +137,8 @@ def on_workloads(plans: Sequence[Plan], study: str, moved: Mapping[str, str], ov
 
 def expected_seconds(plans: Sequence[Plan], home: Path) -> tuple[float, int]:
     """Wall seconds that the plans will take, by the median of earlier trials on the same workload here, and how many plans have none."""
-    taken: dict[tuple[str, str | None], list[float]] = {}
-    for (record, _), *_ in _finished(home).values():
-        if record.time.outer_seconds is not None:
-            taken.setdefault((record.workload.digest, record.hardware_class), []).append(record.time.outer_seconds)
-    wanted = [(plan.workload.digest, hardware_of(plan)) for plan in plans]
-    known = [median(taken[key]) for key in wanted if key in taken]
+    forecast = Forecast(record for record, _ in readable_records(home))
+    known = [seconds for plan in plans if (seconds := forecast.seconds(plan)) is not None]
     return sum(known), len(plans) - len(known)
 
 
@@ -229,11 +224,7 @@ def _of_plan(plan: Plan, found: Mapping[_Key, Sequence[tuple[Record, Curve]]]) -
 def _finished(home: Path) -> dict[_Key, list[tuple[Record, Curve]]]:
     """Finished records by study, trial, hardware class and whether they were stopped early; the one that counts first."""
     found: dict[_Key, list[tuple[Record, Curve]]] = {}
-    for path in (home / "records").glob("*/record.json"):
-        try:
-            record, curve = read_record(path.parent)
-        except RecordError:
-            continue
+    for record, curve in readable_records(home):
         if record.status in DONE:
             key = (record.study, record.trial_digest, record.hardware_class, record.stopped is not None)
             found.setdefault(key, []).append((record, curve))

@@ -210,6 +210,18 @@ def test_tracks_hold_their_entries_and_the_reference_scores_one(site):
     assert fronts[Track.TRAINING].claim and fronts[Track.TRAINING].headlines[seconds][0].entry == "muon"
 
 
+def test_a_workload_that_few_entries_ran_on_unranks_nobody():
+    ways = ["random", "loss", "dbp"]
+    entries = {"adamw": 20, **{f"adamw + {way} 0.5": 15 + i for i, way in enumerate(ways)}}
+    few = {"adamw": 20, "adamw + dbp 0.5": 21, "lion": 30, "lion + dbp 0.5": 33}
+    every = (workload(), workload("shakespeare_gpt", metric=LOSS))
+    found = [r for of in every for entry, seconds in entries.items() for r, _ in trials(of, entry, [seconds] * 5)]
+    found += [r for entry, seconds in few.items() for r, _ in trials(workload("emoji_clip"), entry, [seconds] * 5)]
+    (front,) = front_boards(board(found), found, "adamw")
+    assert front.track is Track.CURATION and front.workloads == ("cifar10_cnn@1", "shakespeare_gpt@1")
+    assert {h.entry for h in front.headlines[State(Lens.CHARGED_SECONDS)] if h.rank is not None} == set(entries)
+
+
 def test_provisional_targets_are_shown_without_a_claim():
     found = [r for r, _ in example(frozen=False)]
     assert not any(front.claim for front in front_boards(board(found), found, "adamw"))

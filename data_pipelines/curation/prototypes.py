@@ -23,9 +23,7 @@ class Prototypes(CurationMethod):
     ``embedder`` names the embedding; ``clusters`` is capped at the number of examples.
     """
 
-    def __init__(
-        self, embedder: str = "pca", clusters: int = 10, keep: str = "far", iterations: int = 25, **embedder_options: Any
-    ) -> None:
+    def __init__(self, embedder: str = "pca", clusters: int = 10, keep: str = "far", iterations: int = 25, **embedder_options: Any) -> None:
         if keep not in ("far", "near"):
             raise ConfigError(f"keep: expected 'far' or 'near', given {keep!r}")
         self.embedder, self.clusters, self.keep, self.iterations = embedder, clusters, keep, iterations

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from ..config import Plan, hardware_of
-from ..errors import RecordError
-from ..record import read_record
+from ..config import Plan
+from ..forecast import Forecast
+from ..record import readable_records
 from ..workload import Lens
 
 __all__ = ["describe"]
@@ -19,7 +20,8 @@ def describe(plan: Plan, home: Path) -> dict[str, Any]:
     w = plan.workload
     batch = plan.algorithm.batch_size or w.batch_size
     examples = math.ceil(w.budget.examples * plan.horizon)
-    seconds = sorted(_earlier(plan, home))
+    like_it = readable_records(home, f"{w.name}-{plan.algorithm.name}-*")
+    taken = Forecast(record for record, _ in like_it).taken(plan)
     return {
         "workload": f"{w.identity} ({w.tier}): {w.summary}",
         "target": f"{w.metric.name} {'>=' if w.metric.direction == 'maximize' else '<='} {w.ladder.main:g} ({w.ladder.status})",
@@ -33,7 +35,7 @@ def describe(plan: Plan, home: Path) -> dict[str, Any]:
         "evaluations": 1 + math.ceil(examples / w.evaluation.every_examples) if w.budget.lens is Lens.EXAMPLES else "not known before",
         "precision": w.precision,
         "loader": plan.loader,
-        "expected": f"{seconds[len(seconds) // 2]:.1f} s (median of {len(seconds)} earlier trials here)" if seconds else "not known yet",
+        "expected": f"{median(taken):.1f} s (median of {len(taken)} earlier trials here)" if taken else "not known yet",
         "trial": plan.digest[:16],
     }
 
@@ -46,15 +48,3 @@ def _budget(plan: Plan, examples: int, batch: int) -> str:
         ends = f"{plan.horizon * (budget.amount(budget.lens) or 0):g} {budget.lens}"
     limits = [f"{amount:g} {lens}" for lens, amount in budget.limits.items() if lens is not budget.lens]
     return ", at most ".join([ends, *limits, f"{budget.charged_seconds:g} charged s"])
-
-
-def _earlier(plan: Plan, home: Path) -> list[float]:
-    found, here = [], (plan.workload.digest, hardware_of(plan))
-    for path in (home / "records").glob(f"{plan.workload.name}-{plan.algorithm.name}-*/record.json"):
-        try:
-            record, _ = read_record(path.parent)
-        except RecordError:
-            continue
-        if (record.workload.digest, record.hardware_class) == here and record.time.outer_seconds is not None:
-            found.append(record.time.outer_seconds)
-    return found

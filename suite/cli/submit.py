@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EntryRefused, RecordError, UserError
+from ..errors import EntryRefused, UserError
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def _submission(entry: EntryFolder, arguments: argparse.Namespace, say: Callable
 
 def _expected(submission: Submission, tuning: Sequence[Plan], known: Sequence[Record]) -> str:
     """How many trials and how long they will take, from the records that are here; before any of them runs."""
+    from ..forecast import Forecast
     from ..qualification import expected_seconds, finished
 
     ranking = submission.ranking(dict.fromkeys(submission.workloads, submission.entry.algorithm.hyperparameters))
@@ -117,7 +118,8 @@ def _expected(submission: Submission, tuning: Sequence[Plan], known: Sequence[Re
     todo = [plan for plan in (*tuning, *([] if tuning else ranking)) if finished(plan, known) is None] + (ranking if tuning else [])
     if not todo:
         return "all trials have their records"
-    found = [expected_seconds(plan, known) for plan in todo]
+    forecast = Forecast(known)
+    found = [expected_seconds(plan, forecast) for plan in todo]
     parts = f" ({len(tuning)} to tune on seed 0, {len(ranking)} on fresh seeds)" if tuning else ""
     seconds = sum(estimate for estimate, _ in found)
     if all(measured for _, measured in found):
@@ -157,15 +159,9 @@ def _finished(plans: Sequence[Plan], home: Path) -> list[tuple[Plan, Record]]:
 
 
 def _records(home: Path) -> list[Record]:
-    from ..record import read_record
+    from ..record import readable_records
 
-    found = []
-    for path in sorted((home / "records").glob("*/record.json")):
-        try:
-            found.append(read_record(path.parent)[0])
-        except RecordError:
-            continue  # the board names it
-    return found
+    return [record for record, _ in readable_records(home)]
 
 
 def _show(
