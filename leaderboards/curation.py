@@ -7,18 +7,17 @@ middle of its schedule: that is the price of choosing under this protocol, and i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median as middle
 from typing import Any
 
 from scipy import stats
 
 from ..suite.errors import UserError
 from ..suite.record import Entry, Record
-from ..suite.workload import Direction, Lens
+from ..suite.workload import Direction
 from . import formats
+from .break_even import NOISE, BreakEven, break_even, selection_seconds
 from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims, tally
 from .curation_scaling import scaling, scaling_markdown
 from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, drift, finished, full_seconds, place
@@ -28,7 +27,6 @@ from .statistics import Estimate, median
 __all__ = [
     "CONTROLS",
     "Arm",
-    "break_even_uses",
     "flags",
     "heading",
     "markdown",
@@ -41,8 +39,7 @@ __all__ = [
 
 CONTROLS = frozenset({"random_score", "input_norm", "label_shuffled", "reversed"})
 """Curations without information, run to be beaten."""
-NOISE = 0.05
-"""p-value of the one-sided paired t-test over seeds below which a difference is no noise."""
+ABOVE, BELOW, NEITHER = "above", "below", "not told apart"
 CUT_OFF = "cut off before equal examples"
 """Flag of an arm of which a trial could not see all examples: what it would have reached is not known."""
 
@@ -53,9 +50,9 @@ class Arm:
 
     ``selection_seconds``: median of the bucket ``curate``. ``at_examples`` and ``at_seconds``: median quality at the two budgets.
     ``wins``: seeds at which quality at equal examples is above that of ``random`` with the same seed and keep fraction, of ``pairs``.
-    ``uses``: for how many trainings a selection must serve until choosing and training together reach the main level as soon as training
-    on all data does; 1 means at once, None never (or the main level was missed). ``flags``: what casts doubt on the method, in words
-    (:func:`flags`), and ``open encoder`` where one that knows other data took part.
+    ``against_random``: what these show (:func:`against_random`), empty for ``all`` and ``random``. ``pays``: after how many uses, None for
+    training on all data. ``flags``: what casts doubt on the method, in words (:func:`flags`), and ``open encoder`` where one that knows
+    other data took part.
     """
 
     curation: str
@@ -66,21 +63,9 @@ class Arm:
     at_seconds: Estimate
     wins: int
     pairs: int
-    uses: int | None
+    against_random: str = ""
+    pays: BreakEven | None = None
     flags: tuple[str, ...] = ()
-
-
-def break_even_uses(selection_seconds: float, training_seconds: float, reference_seconds: float) -> int | None:
-    """The smallest m with ``selection / m + training <= reference``; None when training alone is not faster.
-
-    ``ValueError`` for a negative or infinite number of seconds.
-    """
-    if not all(0 <= value < math.inf for value in (selection_seconds, training_seconds, reference_seconds)):
-        raise ValueError(f"expected seconds, given {selection_seconds}, {training_seconds} and {reference_seconds}")
-    saved = reference_seconds - training_seconds
-    if selection_seconds == 0 and saved == 0:
-        return 1
-    return max(1, math.ceil(selection_seconds / saved)) if saved > 0 else None
 
 
 def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
@@ -92,11 +77,10 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
     if combinations != 1:
         raise UserError(f"expected trials of one workload, algorithm and hardware class, given {combinations} combinations")
     groups = arms_of(trials)
-    full = [trial for key, own in groups.items() if key.curation == "all" for trial in own.values()]
+    full = {seed: record for key, own in groups.items() if key.curation == "all" for seed, (record, _) in own.items()}
     seconds = full_seconds(groups)
     if seconds is None:
         raise UserError("expected trials on all data (curation 'all') to compare with, given none")
-    reference = _median_cost(full)
     found = []
     for (name, fraction), own in groups.items():
         random = groups.get(ArmKey("random", fraction), {})
@@ -104,8 +88,10 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
         doubts = [*flags(own, random, reversal)]
         doubts += ["open encoder"] if any(_open(record) for record, _ in own.values()) else []
         doubts += [CUT_OFF] if any(at_examples(trial) is None for trial in own.values()) else []
-        found.append(replace(_arm(name, fraction, own, random, seconds, reference), flags=tuple(doubts)))
-    sign = -1 if full[0][0].workload.metric.direction is Direction.MAXIMIZE else 1
+        pays = None if name == "all" else break_even({seed: record for seed, (record, _) in own.items()}, full)
+        against = "" if name in ("all", "random") else against_random(own, random)
+        found.append(replace(_arm(name, fraction, own, random, seconds), against_random=against, pays=pays, flags=tuple(doubts)))
+    sign = -1 if next(iter(full.values())).workload.metric.direction is Direction.MAXIMIZE else 1
     return tuple(sorted(found, key=lambda arm: (-arm.keep_fraction, sign * (arm.at_examples.value or 0.0), arm.curation)))
 
 
@@ -118,16 +104,24 @@ def flags(own: Mapping[int, Trial], random: Mapping[int, Trial], reversal: Mappi
     curation = next(iter(own.values()))[0].entry.curation
     if curation in ("all", "random"):
         return ()
-    above, below = _above(own, random), _above(random, own)
+    against = against_random(own, random)
     if curation in CONTROLS:
-        return ("a control above random",) if above is not None and above < NOISE else ()
-    found = ["below random"] if below is not None and below < NOISE else []
+        return ("a control above random",) if against == ABOVE else ()
+    found = ["below random"] if against == BELOW else []
     over_reversal = _above(own, reversal)
     if over_reversal is not None and over_reversal >= NOISE:
         under_reversal = _above(reversal, own)
         worse = under_reversal is not None and under_reversal < NOISE
         found.append("below its own reversal" if worse else "not above its own reversal")
     return tuple(found)
+
+
+def against_random(own: Mapping[int, Trial], random: Mapping[int, Trial]) -> str:
+    """``above``, ``below`` or ``not told apart``: a method against ``random``, paired by seed at equal examples; empty below two pairs."""
+    above, below = _above(own, random), _above(random, own)
+    if above is None or below is None:
+        return ""
+    return ABOVE if above < NOISE else BELOW if below < NOISE else NEITHER
 
 
 def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
@@ -146,7 +140,6 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
     lines = [markdown_row(head), f"|{'---|' * len(head)}"]
     for arm in arms:
         planned = f"/{seeds}" if seeds is not None else ""
-        uses = "never" if arm.uses is None else "at once" if arm.uses == 1 else f"{arm.uses} uses"
         cells = (
             f"{arm.keep_fraction:g}",
             arm.curation,
@@ -154,7 +147,7 @@ def markdown(arms: Sequence[Arm], seeds: int | None = None) -> str:
             _quality(arm.at_examples),
             _quality(arm.at_seconds),
             formats.rate(arm.wins, arm.pairs) if arm.pairs and arm.curation != "random" else "",
-            "" if arm.curation == "all" else uses,
+            "" if arm.pays is None else arm.pays.said,
             f"{arm.n}{planned}",
             "; ".join(arm.flags),
         )
@@ -203,14 +196,25 @@ def heading(where: Place, trials: Sequence[Trial]) -> str:
 
 
 def summary(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """A sentence for every place of :func:`places`: how many ways to choose were tried, and what became of the published claims."""
+    """For every place of :func:`places`: how many ways to choose were tried, what became of the published claims, what trials show."""
     comparable = places(trials)
     decided, lines = verdicts(comparable, load_claims()), []
     for where, own in comparable.items():
         methods = len({record.entry.curation for record, _ in finished(own)} - {"all"})
         claims = f"; of {len(decided[where])} claims, {tally(decided[where])}" if decided[where] else ""
-        lines.append(f"On {heading(where, own)}: {methods} methods and controls{claims}.")
+        lines.append(f"On {heading(where, own)}: {methods} methods and controls{claims}. {_shown(two_budgets(own))}")
     return tuple(lines)
+
+
+def _shown(arms: Sequence[Arm]) -> str:
+    """Which arms are told from ``random`` and from training on all data, each by a test of its own."""
+    met = [arm for arm in arms if arm.against_random]
+    above = [f"{arm.curation} {arm.keep_fraction:g}" for arm in met if arm.against_random == ABOVE]
+    below, neither = (sum(arm.against_random == what for arm in met) for what in (BELOW, NEITHER))
+    pay = [f"{arm.curation} {arm.keep_fraction:g} ({arm.pays.said})" for arm in arms if arm.pays and arm.pays.shown and arm.pays.uses]
+    counts = f"{', '.join(above) or 'none'}; below: {below}; not told apart: {neither}"
+    random = f"Above random at equal examples, each tested alone: {counts}. " if met else ""
+    return f"{random}Sooner at the target than with all data: {', '.join(pay) or 'none shown'}."
 
 
 def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[Claim] | None = None) -> str:
@@ -244,29 +248,21 @@ def _open(record: Record) -> bool:
     return False
 
 
-def _arm(
-    curation: str, fraction: float, own: dict[int, Trial], random: dict[int, Trial], budget_seconds: float, reference: float | None
-) -> Arm:
+def _arm(curation: str, fraction: float, own: dict[int, Trial], random: dict[int, Trial], budget_seconds: float) -> Arm:
     by_seed = {seed: at_examples(trial) for seed, trial in own.items()}
     in_time = [at_seconds(trial, budget_seconds) for trial in own.values()]
     by_chance = {seed: at_examples(trial) for seed, trial in random.items()}
     sign = 1 if next(iter(own.values()))[0].workload.metric.direction is Direction.MAXIMIZE else -1
     paired = [(sign * a, sign * b) for seed, a in by_seed.items() if a is not None and (b := by_chance.get(seed)) is not None]
-    selection = middle([record.time.wall_seconds.get("curate", 0.0) for record, _ in own.values()])
-    to_main = _median_cost(list(own.values()))
-    uses = None
-    if to_main is not None and reference is not None:
-        uses = break_even_uses(selection, max(0.0, to_main - selection), reference)
     return Arm(
         curation,
         fraction,
         len(own),
-        selection,
+        selection_seconds({seed: record for seed, (record, _) in own.items()}),
         median([value for value in by_seed.values() if value is not None]),
         median([value for value in in_time if value is not None]),
         sum(a > b for a, b in paired),
         len(paired),
-        uses,
     )
 
 
@@ -298,13 +294,6 @@ def _reversal(own: Mapping[int, Trial], others: Sequence[dict[int, Trial]]) -> d
         if reverses(control, mine) and sum(reverses(control, entry) for entry in entries) == 1:
             return group
     return {}
-
-
-def _median_cost(trials: Sequence[Trial]) -> float | None:
-    """Median charged seconds to the main level; None when half of the trials or more missed it."""
-    found = [record.crossing() for record, _ in trials]
-    costs = [c.cost[Lens.CHARGED_SECONDS] for c in found if c is not None and c.hit and Lens.CHARGED_SECONDS in c.cost]
-    return median(costs, misses=len(trials) - len(costs)).value
 
 
 def _quality(estimate: Estimate) -> str:

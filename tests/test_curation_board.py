@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timetrial.leaderboards.curation import CUT_OFF, break_even_uses, markdown, places, report, two_budgets
+from timetrial.leaderboards.break_even import BreakEven, break_even, break_even_uses
+from timetrial.leaderboards.curation import CUT_OFF, markdown, places, report, summary, two_budgets
 from timetrial.leaderboards.curation_scaling import scaling, scaling_markdown, time_scaling
 from timetrial.leaderboards.curation_trials import at_examples, at_seconds, quality_at
 from timetrial.leaderboards.scaling import Repetition
@@ -36,6 +37,34 @@ def test_break_even_is_the_first_number_of_uses_that_is_not_slower(selection, tr
 def test_what_is_no_time_is_refused(seconds):
     with pytest.raises(ValueError, match="expected seconds"):
         break_even_uses(*seconds)
+
+
+SEEDS = range(5)
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ([15.0, 15.2, 15.1, 14.9, 15.3], "5 uses"),  # 24 s of choosing against 5 s saved
+        ([15.0, 35.2, 15.1, 34.9, 15.3], "5 uses?"),  # by medians, but two seeds say the opposite
+        ([25.0, 25.2, 25.1, 24.9, 25.3], "never"),
+        ([15.0, 35.2, 25.1, 34.9, 15.3], "never?"),
+        ([500.0] * 5, "never"),
+        ([15.0, 15.2, 15.1], "5 uses?"),  # too few seeds for any claim
+    ],
+)
+def test_whether_a_selection_pays_is_said_with_a_question_mark_where_noise_may_have_made_it(times, said):
+    full = {seed: trial(workload(), "adamw", seed, 20.0 + seed / 10)[0] for seed in SEEDS}
+    own = {seed: chosen(workload(), "adamw + el2n 0.5", seed, seconds, 24.0)[0] for seed, seconds in enumerate(times)}
+    assert break_even(own, full).said == said
+
+
+def test_a_selection_that_costs_nothing_pays_at_once_or_never():
+    full = {seed: trial(workload(), "adamw", seed, 20.0 + seed / 10)[0] for seed in SEEDS}
+    fast = {seed: trial(workload(), "adamw + rs2 0.5", seed, 18.0 + seed / 10)[0] for seed in SEEDS}
+    assert break_even(fast, full) == BreakEven(1, shown=True)
+    assert break_even(full, fast) == BreakEven(None, shown=True)
+    assert break_even(full, full) == BreakEven(1, shown=False)
 
 
 def test_quality_is_interpolated_between_evaluations_and_held_at_the_end():
@@ -71,7 +100,7 @@ def test_an_arm_that_was_cut_off_is_flagged_and_has_no_quality_at_equal_examples
     trials = [trial(of, "adamw", seed) for seed in range(3)] + [trial(of, "adamw + random 0.5", seed) for seed in range(3)] + short
     (arm,) = (arm for arm in two_budgets(trials) if arm.curation == "el2n")
     assert arm.at_examples.value is None and arm.pairs == 0 and arm.flags == (CUT_OFF,)
-    assert f"| not measured | not measured |  | never | 3 | {CUT_OFF} |" in markdown(two_budgets(trials))
+    assert f"| not measured | not measured |  | never? | 3 | {CUT_OFF} |" in markdown(two_budgets(trials))
 
 
 def chosen(of, entry, seed, seconds_to_main, selection):
@@ -94,13 +123,13 @@ def test_a_faster_method_wins_at_equal_examples_and_pays_after_enough_uses(metri
     arms = {arm.curation: arm for arm in two_budgets(trials)}
     assert (arms["el2n"].wins, arms["el2n"].pairs) == (3, 3)
     assert arms["el2n"].selection_seconds == 24.0
-    assert arms["el2n"].uses == 5  # 24 s of choosing against 5 s saved a training
-    assert arms["random"].uses is None
+    assert arms["el2n"].pays.uses == 5  # 24 s of choosing against 5 s saved a training
+    assert arms["random"].pays.uses is None and arms["all"].pays is None
     order = -1 if metric is LOSS else 1
     assert order * arms["el2n"].at_seconds.value < order * arms["el2n"].at_examples.value
     assert arms["all"].at_seconds.value == arms["all"].at_examples.value
     table = markdown(two_budgets(trials), seeds=5)
-    assert "| 0.5 | el2n | 24.0 s |" in table and "5 uses | 3/5 |" in table and "never" in table
+    assert "| 0.5 | el2n | 24.0 s |" in table and "5 uses? | 3/5 |" in table and "never?" in table
 
 
 def arm(of, curation, seconds, options=None, seeds=4):
@@ -113,6 +142,17 @@ def arm(of, curation, seconds, options=None, seeds=4):
 def flagged(of, *arms):
     trials = [trial(of, "adamw", seed) for seed in range(4)] + [t for own in arms for t in own]
     return {arm.curation: arm.flags for arm in two_budgets(trials) if arm.flags}
+
+
+def test_the_summary_names_what_is_shown_and_counts_the_rest():
+    of = workload()
+    full = [trial(of, "adamw", seed, 28 * (1 + 0.02 * ((seed * 7) % 5))) for seed in range(5)]
+    ways = {"random": 30, "good": 20, "bad": 45, "like_random": 30}
+    (line,) = summary([*full, *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=5))])
+    assert "Above random at equal examples, each tested alone: good 0.5; below: 1; not told apart: 1." in line
+    assert line.endswith("Sooner at the target than with all data: good 0.5 (at once).")
+    (few,) = summary([*full[:1], *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=1))])
+    assert few.endswith(". Sooner at the target than with all data: none shown.") and "Above random" not in few
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, LOSS])
