@@ -18,7 +18,7 @@ from ..suite.record import Entry, Record
 from ..suite.workload import Direction
 from . import formats
 from .break_even import NOISE, BreakEven, break_even, selection_seconds
-from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims, tally
+from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims
 from .curation_scaling import scaling, scaling_markdown
 from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, drift, finished, full_seconds, place
 from .render import markdown_row
@@ -32,7 +32,6 @@ __all__ = [
     "markdown",
     "places",
     "report",
-    "summary",
     "two_budgets",
     "verdicts",
 ]
@@ -193,28 +192,6 @@ def heading(where: Place, trials: Sequence[Trial]) -> str:
     seconds = f"{', cut off at' if budget.cut_off_only else ' and'} {formats.seconds(budget.charged_seconds)}"
     spent = f"budget {formats.count(budget.examples)} examples{seconds}"
     return f"{where.identity}, {where.algorithm} (settings {where.settings}), {where.hardware}, {spent}"
-
-
-def summary(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """For every place of :func:`places`: how many ways to choose were tried, what became of the published claims, what trials show."""
-    comparable = places(trials)
-    decided, lines = verdicts(comparable, load_claims()), []
-    for where, own in comparable.items():
-        methods = len({record.entry.curation for record, _ in finished(own)} - {"all"})
-        claims = f"; of {len(decided[where])} claims, {tally(decided[where])}" if decided[where] else ""
-        lines.append(f"On {heading(where, own)}: {methods} methods and controls{claims}. {_shown(two_budgets(own))}")
-    return tuple(lines)
-
-
-def _shown(arms: Sequence[Arm]) -> str:
-    """Which arms are told from ``random`` and from training on all data, each by a test of its own."""
-    met = [arm for arm in arms if arm.against_random]
-    above = [f"{arm.curation} {arm.keep_fraction:g}" for arm in met if arm.against_random == ABOVE]
-    below, neither = (sum(arm.against_random == what for arm in met) for what in (BELOW, NEITHER))
-    pay = [f"{arm.curation} {arm.keep_fraction:g} ({arm.pays.said})" for arm in arms if arm.pays and arm.pays.shown and arm.pays.uses]
-    counts = f"{', '.join(above) or 'none'}; below: {below}; not told apart: {neither}"
-    random = f"Above random at equal examples, each tested alone: {counts}. " if met else ""
-    return f"{random}Sooner at the target than with all data: {', '.join(pay) or 'none shown'}."
 
 
 def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[Claim] | None = None) -> str:

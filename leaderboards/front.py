@@ -11,6 +11,7 @@ from ..suite.schema import plain
 from . import formats
 from .boards import PROVISIONAL
 from .coverage import Coverage
+from .curation_summary import Summary
 from .matrix import Matrix, MatrixCell, sentence
 from .render import escape, markdown_row
 from .scores import Headline
@@ -52,7 +53,9 @@ def front_markdown(
     return "\n".join(lines)
 
 
-def front_json(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], matrices: Sequence[Matrix] = ()) -> str:
+def front_json(
+    fronts: Sequence[FrontBoard], covered: Sequence[Coverage], matrices: Sequence[Matrix] = (), chosen: Sequence[Summary] = ()
+) -> str:
     """The same for machines, every switch of every board, ``schema_version`` first level, keys sorted."""
     boards = [
         {
@@ -73,6 +76,7 @@ def front_json(fronts: Sequence[FrontBoard], covered: Sequence[Coverage], matric
     ]
     covers = [plain(one) for one in covered]
     value: dict[str, Any] = {"schema_version": FRONT_SCHEMA_VERSION, "fronts": boards, "matrices": crossed, "coverage": covers}
+    value["choosing"] = [plain(one) for one in chosen]
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 

@@ -25,8 +25,9 @@ from .boards import PROVISIONAL, Board, Row, Section, cost_to_target
 from .breakdown import breakdown
 from .compare import compare, sentence
 from .coverage import Grid, coverage
-from .curation import places, report, summary
+from .curation import places, report
 from .curation_page import curation_page
+from .curation_summary import READING, summaries, summary_markdown
 from .duels import duel_table
 from .exports import latex, section_svg
 from .front import FRONT_JSON, FRONT_MARKDOWN, conclusions, front_json, front_markdown, interval_text, shown_rank
@@ -120,7 +121,7 @@ class _Site:
         self.superseded, self.matrices = _superseded(board), matrices(board, self.by_id)
         counted = [(record, curves[record.record_id]) for record in _counted(board, self.by_id) if record.record_id in curves]
         self.curated = counted if places(counted) else []
-        self.chosen = summary(self.curated)
+        self.chosen = summaries(self.curated)
 
     def general(self) -> dict[str, str]:
         """Front, method, comparisons, what was left out, prediction, and choosing data where a record did."""
@@ -134,6 +135,7 @@ class _Site:
                 covered=self.covered,
                 marks=self.marks,
                 chosen=self.chosen,
+                reading=READING,
                 matrices=self.matrices,
                 matrix_said=matrix_said,
                 views=[_front(f) for f in self.fronts],
@@ -158,8 +160,8 @@ class _Site:
         board = "" if self.fronts or self.curated else markdown(replace(self.board, rejected=()))
         curation = {"curation.md": report(self.curated)} if self.curated else {}
         return {
-            FRONT_MARKDOWN: front + board + "".join(f"\n**Choosing data.** {line}\n" for line in self.chosen),
-            FRONT_JSON: front_json(self.fronts, self.covered, self.matrices),
+            FRONT_MARKDOWN: front + board + summary_markdown(self.chosen),
+            FRONT_JSON: front_json(self.fronts, self.covered, self.matrices, self.chosen),
             "board.md": markdown(self.board),
             "board.csv": csv_text(self.board),
             "board.json": json_text(self.board),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timetrial.leaderboards.break_even import BreakEven, break_even, break_even_uses
-from timetrial.leaderboards.curation import CUT_OFF, markdown, places, report, summary, two_budgets
+from timetrial.leaderboards.curation import CUT_OFF, markdown, places, report, two_budgets
 from timetrial.leaderboards.curation_scaling import scaling, scaling_markdown, time_scaling
+from timetrial.leaderboards.curation_summary import summaries, summary_markdown
 from timetrial.leaderboards.curation_trials import at_examples, at_seconds, quality_at
 from timetrial.leaderboards.scaling import Repetition
 from timetrial.suite import cli
@@ -148,11 +149,12 @@ def test_the_summary_names_what_is_shown_and_counts_the_rest():
     of = workload()
     full = [trial(of, "adamw", seed, 28 * (1 + 0.02 * ((seed * 7) % 5))) for seed in range(5)]
     ways = {"random": 30, "good": 20, "bad": 45, "like_random": 30}
-    (line,) = summary([*full, *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=5))])
-    assert "Above random at equal examples, each tested alone: good 0.5; below: 1; not told apart: 1." in line
-    assert line.endswith("Sooner at the target than with all data: good 0.5 (at once).")
-    (few,) = summary([*full[:1], *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=1))])
-    assert few.endswith(". Sooner at the target than with all data: none shown.") and "Above random" not in few
+    (line,) = found = summaries([*full, *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=5))])
+    assert (line.methods, line.above, line.below, line.neither, line.sooner) == (4, ("good 0.5",), 1, 1, ("good 0.5 (at once)",))
+    assert "| 4 | good 0.5 | 1 | 1 | good 0.5 (at once) |" in summary_markdown(found)
+    (few,) = found = summaries([*full[:1], *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=1))])
+    assert not few.compared and few.sooner == () and "| 4 | not measured |  |  | none shown |" in summary_markdown(found)
+    assert summary_markdown(()) == ""
 
 
 @pytest.mark.parametrize("metric", [ACCURACY, LOSS])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from timetrial.leaderboards.claims import Claim, Measure, Side
-from timetrial.leaderboards.curation import report, summary
+from timetrial.leaderboards.curation import report
 from timetrial.leaderboards.curation_page import curation_page
+from timetrial.leaderboards.curation_summary import summaries, summary_markdown
 from timetrial.suite.cli import main
 from timetrial.suite.cli.study import show_board
 from timetrial.suite.record import write_record
@@ -102,4 +104,7 @@ def test_a_site_has_the_same_tables_as_markdown_and_its_front_says_what_became_o
     assert main(["leaderboard", "build", "--home", str(tmp_path), "--out", str(tmp_path / "site"), "--quiet"]) == 0
     assert (tmp_path / "site" / "curation.md").read_text() == report(trials)
     front = (tmp_path / "site" / "front.md").read_text()
-    assert summary(trials)[0] in front and "2 methods and controls; of 26 claims, 0 held" in front
+    assert summary_markdown(summaries(trials)) in front and "| 2 |" in front and "26: 0 held" in front
+    assert [one["methods"] for one in json.loads((tmp_path / "site" / "front.json").read_text())["choosing"]] == [2]
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert all(cell in page for one in summaries(trials) for cell in one.cells)
