@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median as middle
 
@@ -54,7 +54,7 @@ def break_even_uses(selection_seconds: float, training_seconds: float, reference
 
 def break_even(chosen: Mapping[int, Record], full: Mapping[int, Record]) -> BreakEven:
     """When the selection of ``chosen`` pays against training on all data; both are trials by seed, on one workload and class of machine."""
-    selection = selection_seconds(chosen)
+    selection = selection_seconds(chosen.values())
     to_main, reference = _median_cost(chosen), _median_cost(full)
     uses = None
     if to_main is not None and reference is not None:
@@ -65,9 +65,9 @@ def break_even(chosen: Mapping[int, Record], full: Mapping[int, Record]) -> Brea
     return BreakEven(uses, agrees and found.p is not None and found.p / 2 < NOISE)
 
 
-def selection_seconds(trials: Mapping[int, Record]) -> float:
+def selection_seconds(trials: Iterable[Record]) -> float:
     """Median of the bucket ``curate``."""
-    return middle([record.time.wall_seconds.get("curate", 0.0) for record in trials.values()])
+    return middle([record.time.wall_seconds.get("curate", 0.0) for record in trials])
 
 
 def _training_seconds(trials: Mapping[int, Record]) -> dict[int, float]:

@@ -19,7 +19,7 @@ from ..suite.workload import Direction
 from . import formats
 from .break_even import NOISE, BreakEven, break_even, selection_seconds
 from .claims import Claim, Outcome, Verdict, claims_markdown, decide, load_claims
-from .curation_scaling import scaling, scaling_markdown
+from .curation_scaling import Scaling, scaling, scaling_markdown
 from .curation_trials import ArmKey, Place, Trial, arms_of, at_examples, at_seconds, drift, finished, full_seconds, place
 from .render import markdown_row
 from .statistics import Estimate, median
@@ -27,8 +27,9 @@ from .statistics import Estimate, median
 __all__ = [
     "CONTROLS",
     "Arm",
+    "Comparison",
+    "comparisons",
     "flags",
-    "heading",
     "markdown",
     "places",
     "report",
@@ -67,6 +68,25 @@ class Arm:
     flags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The trials of one of :func:`places` and what they come to: arms under two budgets, verdicts on published claims, fits over sizes."""
+
+    where: Place
+    trials: tuple[Trial, ...]
+    arms: tuple[Arm, ...]
+    verdicts: tuple[Verdict, ...]
+    scaling: tuple[Scaling, ...]
+
+    @property
+    def heading(self) -> str:
+        """``cifar10_cnn@1, adamw (settings 1a2b3c), cpu2, budget 112 k examples and 120 s``: what tells a place from every other."""
+        where, budget = self.where, self.trials[0][0].workload.budget
+        seconds = f"{', cut off at' if budget.cut_off_only else ' and'} {formats.seconds(budget.charged_seconds)}"
+        spent = f"budget {formats.count(budget.examples)} examples{seconds}"
+        return f"{where.identity}, {where.algorithm} (settings {where.settings}), {where.hardware}, {spent}"
+
+
 def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
     """The arms of one workload, algorithm and hardware class, by keep fraction (largest first) and then by quality at equal examples.
 
@@ -84,18 +104,19 @@ def two_budgets(trials: Sequence[Trial]) -> tuple[Arm, ...]:
     for (name, fraction), own in groups.items():
         random = groups.get(ArmKey("random", fraction), {})
         reversal = _reversal(own, [group for key, group in groups.items() if key.keep_fraction == fraction])
-        doubts = [*flags(own, random, reversal)]
+        against = against_random(own, random)
+        doubts = [*flags(own, against, reversal)]
         doubts += ["open encoder"] if any(_open(record) for record, _ in own.values()) else []
         doubts += [CUT_OFF] if any(at_examples(trial) is None for trial in own.values()) else []
         pays = None if name == "all" else break_even({seed: record for seed, (record, _) in own.items()}, full)
-        against = "" if name in ("all", "random") else against_random(own, random)
         found.append(replace(_arm(name, fraction, own, random, seconds), against_random=against, pays=pays, flags=tuple(doubts)))
     sign = -1 if next(iter(full.values())).workload.metric.direction is Direction.MAXIMIZE else 1
     return tuple(sorted(found, key=lambda arm: (-arm.keep_fraction, sign * (arm.at_examples.value or 0.0), arm.curation)))
 
 
-def flags(own: Mapping[int, Trial], random: Mapping[int, Trial], reversal: Mapping[int, Trial]) -> tuple[str, ...]:
-    """What a method's trials say against it, at equal examples seen, paired by seed; the arguments map seeds to trials.
+def flags(own: Mapping[int, Trial], against: str, reversal: Mapping[int, Trial]) -> tuple[str, ...]:
+    """What a method's trials say against it, at equal examples seen, paired by seed: ``own`` and ``reversal`` map seeds to trials,
+    ``against`` is what :func:`against_random` says.
 
     A method must beat its own reversal outside noise, and must not lose to ``random`` outside noise; a negative control must not beat
     ``random`` outside noise. Fewer than two common seeds decide nothing.
@@ -103,7 +124,6 @@ def flags(own: Mapping[int, Trial], random: Mapping[int, Trial], reversal: Mappi
     curation = next(iter(own.values()))[0].entry.curation
     if curation in ("all", "random"):
         return ()
-    against = against_random(own, random)
     if curation in CONTROLS:
         return ("a control above random",) if against == ABOVE else ()
     found = ["below random"] if against == BELOW else []
@@ -116,7 +136,10 @@ def flags(own: Mapping[int, Trial], random: Mapping[int, Trial], reversal: Mappi
 
 
 def against_random(own: Mapping[int, Trial], random: Mapping[int, Trial]) -> str:
-    """``above``, ``below`` or ``not told apart``: a method against ``random``, paired by seed at equal examples; empty below two pairs."""
+    """``above``, ``below`` or ``not told apart``: a method against ``random``, paired by seed at equal examples; empty below two pairs and
+    for ``all`` and ``random``, which are no method."""
+    if next(iter(own.values()))[0].entry.curation in ("all", "random"):
+        return ""
     above, below = _above(own, random), _above(random, own)
     if above is None or below is None:
         return ""
@@ -186,30 +209,23 @@ def verdicts(of: Mapping[Place, Sequence[Trial]], claims: Sequence[Claim]) -> di
     return {where: own if fullest[where.identity] == where else measured[where] for where, own in found.items()}
 
 
-def heading(where: Place, trials: Sequence[Trial]) -> str:
-    """``cifar10_cnn@1, adamw (settings 1a2b3c), cpu2, budget 112 k examples and 120 s``: what tells a place from every other."""
-    budget = trials[0][0].workload.budget
-    seconds = f"{', cut off at' if budget.cut_off_only else ' and'} {formats.seconds(budget.charged_seconds)}"
-    spent = f"budget {formats.count(budget.examples)} examples{seconds}"
-    return f"{where.identity}, {where.algorithm} (settings {where.settings}), {where.hardware}, {spent}"
+def comparisons(trials: Sequence[Trial], claims: Sequence[Claim] | None = None) -> tuple[Comparison, ...]:
+    """What the trials of every place of :func:`places` come to, worked out once for every form. ``claims``: those shipped by default."""
+    comparable = places(trials)
+    decided = verdicts(comparable, load_claims() if claims is None else claims)
+    return tuple(Comparison(where, tuple(own), two_budgets(own), decided[where], scaling(own)) for where, own in comparable.items())
 
 
-def report(trials: Sequence[Trial], seeds: int | None = None, claims: Sequence[Claim] | None = None) -> str:
-    """The tables of every place of :func:`places` as Markdown: two budgets, published claims (those shipped, if none given), scaling.
-
-    ``UserError`` when there is no such place.
-    """
-    claims = load_claims() if claims is None else claims
-    parts, comparable = [], places(trials)
-    decided = verdicts(comparable, claims)
-    for where, own in comparable.items():
-        moved = drift(arms_of(own))
-        parts.append(f"### {heading(where, own)}\n\n{markdown(two_budgets(own), seeds)}" + f"\n{moved}\n" * bool(moved))
-        if decided[where]:
-            parts.append(f"Published claims:\n\n{claims_markdown(decided[where])}")
-        fits = scaling(own)
-        if fits:
-            parts.append(f"Error at the end against kept examples (all data included):\n\n{scaling_markdown(fits)}")
+def report(compared: Sequence[Comparison], seeds: int | None = None) -> str:
+    """The tables of every place as Markdown: two budgets, published claims, scaling. ``UserError`` when there is no place."""
+    parts = []
+    for one in compared:
+        moved = drift(arms_of(one.trials))
+        parts.append(f"### {one.heading}\n\n{markdown(one.arms, seeds)}" + f"\n{moved}\n" * bool(moved))
+        if one.verdicts:
+            parts.append(f"Published claims:\n\n{claims_markdown(one.verdicts)}")
+        if one.scaling:
+            parts.append(f"Error at the end against kept examples (all data included):\n\n{scaling_markdown(one.scaling)}")
     if not parts:
         raise UserError("no workload was trained both on all data and on chosen ones; run `timetrial study nano_curation`")
     return "\n".join(parts)
@@ -235,7 +251,7 @@ def _arm(curation: str, fraction: float, own: dict[int, Trial], random: dict[int
         curation,
         fraction,
         len(own),
-        selection_seconds({seed: record for seed, (record, _) in own.items()}),
+        selection_seconds(record for record, _ in own.values()),
         median([value for value in by_seed.values() if value is not None]),
         median([value for value in in_time if value is not None]),
         sum(a > b for a, b in paired),

@@ -9,10 +9,10 @@ from typing import Any
 
 from ..suite.workload import Metric
 from . import formats
-from .claims import Claim, Verdict, load_claims, note, tally
-from .curation import heading, places, two_budgets, verdicts
-from .curation_scaling import Scaling, TimeScaling, better, scaling, time_scaling
-from .curation_trials import Place, Trial, arms_of, drift, full_seconds
+from .claims import Verdict, note, tally
+from .curation import Comparison
+from .curation_scaling import Scaling, TimeScaling, better, time_scaling
+from .curation_trials import arms_of, drift, full_seconds
 from .page import Whisker, render
 from .plot import Tick
 from .scaling import Decay
@@ -44,40 +44,35 @@ class LawPlot:
     laws: tuple[Law, ...]
 
 
-def curation_page(
-    trials: Sequence[Trial], title: str, seeds: int | None = None, claims: Sequence[Claim] | None = None, site: str | None = None
-) -> str:
-    """The page as HTML, a part for every place of :func:`~.curation.places`. The same trials give the same bytes.
+def curation_page(compared: Sequence[Comparison], title: str, seeds: int | None = None, site: str | None = None) -> str:
+    """The page as HTML, a part for every place. The same trials give the same bytes.
 
-    ``seeds``: how many were planned; ``claims``: those shipped, if none are given; ``site``: the name of the site that it is a page of.
+    ``seeds``: how many were planned; ``site``: the name of the site that it is a page of.
     """
-    claims = load_claims() if claims is None else claims
-    comparable = places(trials)
-    decided = verdicts(comparable, claims)
-    views = [_view(where, own, decided[where]) for where, own in comparable.items()]
+    views = [_view(one) for one in compared]
     return render("curation_study.html.j2", title=title, views=views, seeds=seeds, note=note(), site=site, root="")
 
 
-def _view(where: Place, trials: Sequence[Trial], decided: Sequence[Verdict]) -> dict[str, Any]:
-    arms, kept, timed = arms_of(trials), scaling(trials), time_scaling(trials)
-    metric = trials[0][0].workload.metric
+def _view(compared: Comparison) -> dict[str, Any]:
+    arms, kept, timed = arms_of(compared.trials), compared.scaling, time_scaling(compared.trials)
+    of = compared.trials[0][0].workload
     names = sorted({one.curation for one in kept} | {one.curation for one in timed})
     colours = {name: i for i, name in enumerate(names)}
     return {
-        "name": where.identity,
-        "rest": heading(where, trials).partition(", ")[2],
-        "metric": metric,
-        "budget": trials[0][0].workload.budget,
+        "name": compared.where.identity,
+        "rest": compared.heading.partition(", ")[2],
+        "metric": of.metric,
+        "budget": of.budget,
         "seconds": full_seconds(arms),
         "drift": drift(arms),
-        "arms": two_budgets(trials),
-        "verdicts": list(zip(decided, _whiskers(decided), strict=True)),
-        "tally": tally(decided),
+        "arms": compared.arms,
+        "verdicts": list(zip(compared.verdicts, _whiskers(compared.verdicts), strict=True)),
+        "tally": tally(compared.verdicts),
         "plots": [
             plot
             for plot in (
-                _plot("kept examples", metric, kept, colours, lambda v: f"{v / 1000:g} k" if v >= 1000 else f"{v:g}"),
-                _plot("charged seconds, choosing included", metric, timed, colours, lambda v: f"{v:.4g}"),
+                _plot("kept examples", of.metric, kept, colours, lambda v: f"{v / 1000:g} k" if v >= 1000 else f"{v:g}"),
+                _plot("charged seconds, choosing included", of.metric, timed, colours, lambda v: f"{v:.4g}"),
             )
             if plot is not None
         ],

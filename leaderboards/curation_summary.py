@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .claims import load_claims, tally
-from .curation import ABOVE, BELOW, NEITHER, Arm, places, two_budgets, verdicts
-from .curation_trials import Trial, finished
+from .claims import tally
+from .curation import ABOVE, BELOW, NEITHER, Arm, Comparison
+from .curation_trials import finished
 from .render import escape, markdown_row
 
 __all__ = ["READING", "Summary", "summaries", "summary_markdown"]
@@ -47,23 +47,21 @@ class Summary:
         return (self.workload, self.trained_by, str(self.methods), *against, ", ".join(self.sooner) or "none shown", self.claims)
 
 
-def summaries(trials: Sequence[Trial]) -> tuple[Summary, ...]:
-    """For every place of :func:`~.curation.places`: how many ways to choose were tried, what they show, what became of published claims."""
-    comparable = places(trials)
-    decided, found = verdicts(comparable, load_claims()), []
-    for where, own in comparable.items():
-        arms = two_budgets(own)
-        against = [arm.against_random for arm in arms]
+def summaries(compared: Sequence[Comparison]) -> tuple[Summary, ...]:
+    """For every place: how many ways to choose were tried, what they show, what became of published claims."""
+    found = []
+    for one in compared:
+        against = [arm.against_random for arm in one.arms]
         found.append(
             Summary(
-                where.identity,
-                f"{where.algorithm} on {where.hardware}",
-                len({record.entry.curation for record, _ in finished(own)} - {"all"}),
-                tuple(_name(arm) for arm in arms if arm.against_random == ABOVE),
+                one.where.identity,
+                f"{one.where.algorithm} on {one.where.hardware}",
+                len({record.entry.curation for record, _ in finished(one.trials)} - {"all"}),
+                tuple(_name(arm) for arm in one.arms if arm.against_random == ABOVE),
                 against.count(BELOW),
                 against.count(NEITHER),
-                tuple(f"{_name(arm)} ({arm.pays.said})" for arm in arms if arm.pays and arm.pays.shown and arm.pays.uses is not None),
-                f"{len(decided[where])}: {tally(decided[where])}" if decided[where] else "",
+                tuple(f"{_name(arm)} ({arm.pays.said})" for arm in one.arms if arm.pays and arm.pays.shown and arm.pays.uses is not None),
+                f"{len(one.verdicts)}: {tally(one.verdicts)}" if one.verdicts else "",
             )
         )
     return tuple(found)

@@ -25,7 +25,7 @@ from .boards import PROVISIONAL, Board, Row, Section, cost_to_target
 from .breakdown import breakdown
 from .compare import compare, sentence
 from .coverage import Grid, coverage
-from .curation import places, report
+from .curation import comparisons, report
 from .curation_page import curation_page
 from .curation_summary import READING, summaries, summary_markdown
 from .duels import duel_table
@@ -120,7 +120,7 @@ class _Site:
         self.covered, self.marks = coverage(board, self.by_id, grids), _marks(board)
         self.superseded, self.matrices = _superseded(board), matrices(board, self.by_id)
         counted = [(record, curves[record.record_id]) for record in _counted(board, self.by_id) if record.record_id in curves]
-        self.curated = counted if places(counted) else []
+        self.curated = comparisons(counted)
         self.chosen = summaries(self.curated)
 
     def general(self) -> dict[str, str]:

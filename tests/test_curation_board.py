@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from timetrial.leaderboards.break_even import BreakEven, break_even, break_even_uses
-from timetrial.leaderboards.curation import CUT_OFF, markdown, places, report, two_budgets
+from timetrial.leaderboards.curation import CUT_OFF, comparisons, markdown, places, report, two_budgets
 from timetrial.leaderboards.curation_scaling import scaling, scaling_markdown, time_scaling
 from timetrial.leaderboards.curation_summary import summaries, summary_markdown
 from timetrial.leaderboards.curation_trials import at_examples, at_seconds, quality_at
@@ -149,10 +149,10 @@ def test_the_summary_names_what_is_shown_and_counts_the_rest():
     of = workload()
     full = [trial(of, "adamw", seed, 28 * (1 + 0.02 * ((seed * 7) % 5))) for seed in range(5)]
     ways = {"random": 30, "good": 20, "bad": 45, "like_random": 30}
-    (line,) = found = summaries([*full, *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=5))])
+    (line,) = found = summaries(comparisons([*full, *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=5))]))
     assert (line.methods, line.above, line.below, line.neither, line.sooner) == (4, ("good 0.5",), 1, 1, ("good 0.5 (at once)",))
     assert "| 4 | good 0.5 | 1 | 1 | good 0.5 (at once) |" in summary_markdown(found)
-    (few,) = found = summaries([*full[:1], *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=1))])
+    (few,) = found = summaries(comparisons([*full[:1], *(t for name, seconds in ways.items() for t in arm(of, name, seconds, seeds=1))]))
     assert not few.compared and few.sooner == () and "| 4 | not measured |  |  | none shown |" in summary_markdown(found)
     assert summary_markdown(()) == ""
 
@@ -220,13 +220,13 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(UserError, match="2 combinations"):
         two_budgets([trial(workload(), "adamw"), trial(workload(), "lion")])
     with pytest.raises(UserError, match="timetrial study nano_curation"):
-        report([trial(workload(), "adamw"), trial(workload(), "lion + random 0.5")])
+        report(comparisons([trial(workload(), "adamw"), trial(workload(), "lion + random 0.5")]))
 
 
 def test_every_workload_with_both_gets_a_table():
     of, other = workload("one"), workload("two")
     trials = [trial(of, "adamw"), trial(of, "adamw + rs2 0.5"), trial(other, "adamw"), trial(other, "lion + rs2 0.5")]
-    text = report(trials)
+    text = report(comparisons(trials))
     assert "### one@1, adamw (settings " in text and "cpu2, budget 40.0 k examples and 60.0 s\n" in text and "two@1" not in text
 
 
@@ -234,7 +234,7 @@ def test_an_algorithm_with_other_hyperparameters_is_another_place():
     of = workload()
     trials = [trial(of, "adamw"), trial(of, "adamw + rs2 0.5")]
     tuned = [trial(of, "adamw", record_id="tuned", hyperparameters={"lr": 0.1})]
-    assert report(trials + tuned) == report(trials)
+    assert report(comparisons(trials + tuned)) == report(comparisons(trials))
     with pytest.raises(UserError, match="2 combinations"):
         two_budgets(trials + tuned)
 
@@ -268,7 +268,7 @@ def test_error_against_kept_examples_tells_a_power_law_from_an_exponential():
     assert two.exponential.rate == pytest.approx(1 / 30_000) and two.exponential.residual < 1e-9 < two.power.residual
     assert two.repetition is not None  # 40,000 examples seen of 4,500
     trials = [*sized(of, "random", power), *sized(of, "all", power)]
-    assert "| random | 4.50 k, 13.5 k, 27.0 k, 45.0 k | 0.300" in report(trials)
+    assert "| random | 4.50 k, 13.5 k, 27.0 k, 45.0 k | 0.300" in report(comparisons(trials))
     assert scaling(trials) == scaling(trials[::-1])
 
 

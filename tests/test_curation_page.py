@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from timetrial.leaderboards.claims import Claim, Measure, Side
-from timetrial.leaderboards.curation import report
+from timetrial.leaderboards.curation import comparisons, report
 from timetrial.leaderboards.curation_page import curation_page
 from timetrial.leaderboards.curation_summary import summaries, summary_markdown
 from timetrial.suite.cli import main
@@ -44,7 +44,7 @@ def study(of, sizes=(0.1, 0.3, 0.5)):
 
 @pytest.fixture(scope="module")
 def page():
-    return curation_page(study(workload()), "a study", 5, [CLAIM, ABSENT, COST])
+    return curation_page(comparisons(study(workload()), [CLAIM, ABSENT, COST]), "a study", 5)
 
 
 def test_the_page_holds_budgets_claims_and_scaling(page):
@@ -59,12 +59,12 @@ def test_the_page_holds_budgets_claims_and_scaling(page):
 def test_the_page_fetches_nothing_and_does_not_depend_on_the_order_of_records(page):
     assert not re.findall(r'(?:src|href)="(?!#|data:)', page)
     trials = study(workload())
-    assert curation_page(trials[::-1], "a study", 5, [CLAIM, ABSENT, COST]) == page
+    assert curation_page(comparisons(trials[::-1], [CLAIM, ABSENT, COST]), "a study", 5) == page
 
 
 def test_without_sizes_or_claims_their_parts_are_left_out_and_losses_are_errors_too():
     of = workload("digits_mlp", metric=LOSS)
-    page = curation_page(study(of, sizes=(0.5,)), "small", None, [CLAIM])
+    page = curation_page(comparisons(study(of, sizes=(0.5,)), [CLAIM]), "small")
     assert 'id="claims-1"' not in page and "against kept examples" not in page
     assert "loss, validation, against charged seconds" in page
     assert page.count("<section") == 2
@@ -73,14 +73,14 @@ def test_without_sizes_or_claims_their_parts_are_left_out_and_losses_are_errors_
 def test_what_nobody_measured_is_said_once_a_workload_where_most_was_measured():
     of = workload()
     other = [(replace(r, entry=replace(r.entry, algorithm="lion"), record_id=f"lion-{r.record_id}"), c) for r, c in study(of, sizes=(0.1,))]
-    page = curation_page([*other, *study(of)], "two", None, [CLAIM, ABSENT, COST])
+    page = curation_page(comparisons([*other, *study(of)], [CLAIM, ABSENT, COST]), "two")
     assert page.count('verdict not"') == 1
     assert page.count('id="budgets-') == 2 and page.count('id="claims-') == 1
-    assert report([*other, *study(of)], claims=[CLAIM, ABSENT, COST]).count(ABSENT.claim) == 1
+    assert report(comparisons([*other, *study(of)], [CLAIM, ABSENT, COST])).count(ABSENT.claim) == 1
 
 
 def test_a_page_without_anything_to_compare_is_empty():
-    assert "<section" not in curation_page([trial(workload(), "adamw + random 0.5")], "nothing", None, [])
+    assert "<section" not in curation_page(comparisons([trial(workload(), "adamw + random 0.5")], []), "nothing")
 
 
 def test_a_study_writes_the_page_beside_its_board_where_data_were_chosen(tmp_path, capsys):
@@ -91,7 +91,7 @@ def test_a_study_writes_the_page_beside_its_board_where_data_were_chosen(tmp_pat
     plans = [SimpleNamespace(digest=r.record_id, seed=r.seed) for r, _ in trials]
     show_board("s", plans, tmp_path)
     page = tmp_path / "boards" / "s" / "curation.html"
-    assert page.read_text(encoding="utf-8") == curation_page(trials, "s", 3)
+    assert page.read_text(encoding="utf-8") == curation_page(comparisons(trials), "s", 3)
     assert str(page) in capsys.readouterr().err
     show_board("s", [p for p, (r, _) in zip(plans, trials, strict=True) if r.entry.curation == "all"], tmp_path / "none")
     assert not (tmp_path / "none" / "boards" / "s" / "curation.html").exists()
@@ -102,9 +102,9 @@ def test_a_site_has_the_same_tables_as_markdown_and_its_front_says_what_became_o
     for record, curve in trials:
         write_record(tmp_path / "records" / record.record_id, record, curve, "")
     assert main(["leaderboard", "build", "--home", str(tmp_path), "--out", str(tmp_path / "site"), "--quiet"]) == 0
-    assert (tmp_path / "site" / "curation.md").read_text() == report(trials)
+    assert (tmp_path / "site" / "curation.md").read_text() == report(comparisons(trials))
     front = (tmp_path / "site" / "front.md").read_text()
-    assert summary_markdown(summaries(trials)) in front and "| 2 |" in front and "26: 0 held" in front
+    assert summary_markdown(summaries(comparisons(trials))) in front and "| 2 |" in front and "26: 0 held" in front
     assert [one["methods"] for one in json.loads((tmp_path / "site" / "front.json").read_text())["choosing"]] == [2]
     page = (tmp_path / "site" / "index.html").read_text()
-    assert all(cell in page for one in summaries(trials) for cell in one.cells)
+    assert all(cell in page for one in summaries(comparisons(trials)) for cell in one.cells)

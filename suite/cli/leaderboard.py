@@ -83,9 +83,9 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _budgets(records: list[Record], curves: dict[str, Curve]) -> int:
-    from ...leaderboards.curation import report
+    from ...leaderboards.curation import comparisons, report
 
-    print(report([(record, curves[record.record_id]) for record in records]), end="")
+    print(report(comparisons([(record, curves[record.record_id]) for record in records])), end="")
     return 0
 
 

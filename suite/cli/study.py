@@ -145,7 +145,7 @@ def _duration(seconds: float) -> str:
 def show_board(study: str, plans: Sequence[Plan], home: Path) -> None:
     """Print the board of these plans' records and write its page, and the one of curation, below ``<home>/boards/STUDY``."""
     from ...leaderboards.boards import board, read_folders
-    from ...leaderboards.curation import places
+    from ...leaderboards.curation import comparisons
     from ...leaderboards.curation_page import curation_page
     from ...leaderboards.render import terminal, write_board
     from ..files import write_text
@@ -158,6 +158,6 @@ def show_board(study: str, plans: Sequence[Plan], home: Path) -> None:
     write_board(table, {record.record_id: curve for record, curve in found}, folder)
     console().print(terminal(table))
     print(f"page: {folder / 'index.html'}", file=sys.stderr)
-    if places(found):
-        write_text(folder / "curation.html", curation_page(found, study, len({plan.seed for plan in plans})))
+    if compared := comparisons(found):
+        write_text(folder / "curation.html", curation_page(compared, study, len({plan.seed for plan in plans})))
         print(f"page: {folder / 'curation.html'}", file=sys.stderr)
